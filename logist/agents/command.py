@@ -1,0 +1,178 @@
+"""Any program as an agent: the built-in `command` (a shell line), and the agents of the configuration."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from logist.agents.oneshot import MAX_RECEIVED, Answer, AnswerKind, OneshotRequest, build_environment, spell_command
+from logist.agents.reading import Reading, find_reply, read_reply_file
+from logist.errors import AgentUnavailable
+from logist.execution import Command, CommandResult, Ended
+from logist.models.config import PLACEHOLDER, AgentDefinition
+from logist.models.manifest import RoleSettings, Verdict
+from logist.models.reply import Reply
+from logist.plain_text import last_part
+
+#: sysexits' EX_TEMPFAIL: the program itself says that trying again later may help.
+_TEMPORARY_FAILURE = 75
+#: Characters of output that stand in for a summary.
+_MAX_TAIL = 4000
+#: Bytes. One argument may have 128 kB in all; a longer prompt is pointed to instead.
+_MAX_PROMPT_ARGUMENT = 100_000
+
+
+@dataclass(frozen=True)
+class CommandAgent:
+    """The built-in `command`: the role's argument is a line for /bin/sh, its exit code a verdict."""
+
+    name: str = "command"
+    scripted: bool = False
+
+    def check(self, settings: RoleSettings) -> None:
+        """Raise AgentUnavailable when there is no line."""
+        if not settings.argument.strip():
+            raise AgentUnavailable(
+                "the agent command has no line to run", "give it one, for example --worker 'command:make all'"
+            )
+
+    def spell(self, request: OneshotRequest) -> Command:
+        """The line, with the prompt on its standard input."""
+        return spell_command(
+            request, environment=build_environment(request), shell=request.settings.argument, stdin=_prompt(request)
+        )
+
+    def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
+        """A reply file counts first; without one exit code 0 is COMPLETED and any other RETRY."""
+        return read_exit_code(request, result)
+
+
+@dataclass(frozen=True)
+class ConfiguredAgent:
+    """An agent of the configuration: `[agents.NAME]`."""
+
+    name: str
+    definition: AgentDefinition
+    scripted: bool = False
+
+    def check(self, settings: RoleSettings) -> None:
+        """Raise AgentUnavailable when its program is not there, or a value that its argv names is not set."""
+        if settings.argument:
+            raise AgentUnavailable(
+                f"the agent {self.name} takes no argument", f"put arguments into argv of [agents.{self.name}]"
+            )
+        if settings.model is None and any("{model}" in argument for argument in self.definition.argv):
+            raise AgentUnavailable(
+                f"the agent {self.name} needs a model", f'set model = "..." for the role that {self.name} plays'
+            )
+        program = self.definition.argv[0] if self.definition.argv else "/bin/sh"
+        # A relative path or a placeholder is only known in the workspace.
+        relative = "/" in program and not program.startswith("/")
+        if not relative and not PLACEHOLDER.search(program) and shutil.which(program) is None:
+            raise AgentUnavailable(
+                f"the program {program} of the agent {self.name} was not found",
+                f"install it, or correct argv of [agents.{self.name}]",
+            )
+
+    def spell(self, request: OneshotRequest) -> Command:
+        """Its argv with the placeholders filled in, or its shell line as it stands."""
+        definition = self.definition
+        return spell_command(
+            request,
+            environment=build_environment(request, definition.pass_env, definition.env),
+            argv=_fill(definition, request),
+            shell=definition.shell,
+            stdin=_prompt(request) if definition.prompt == "stdin" else None,
+        )
+
+    def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
+        """By its definition: a reply is required, or the exit code stands in for one."""
+        if self.definition.reply == "exit_code":
+            return read_exit_code(request, result)
+        return read_required(request, result)
+
+
+def _prompt(request: OneshotRequest) -> bytes:
+    return request.prompt.encode("utf-8", "surrogatepass")
+
+
+def _fill(definition: AgentDefinition, request: OneshotRequest) -> tuple[str, ...]:
+    if not definition.argv:
+        return ()
+    prompt = request.prompt.replace("\0", "")
+    if len(_prompt(request)) > _MAX_PROMPT_ARGUMENT:
+        prompt = f"Read the file {request.prompt_file} and do what it says."
+    values = {
+        "prompt": prompt,
+        "prompt_file": str(request.prompt_file),
+        "workspace": str(request.workspace),
+        "reply_file": str(request.reply_file),
+        "model": request.settings.model or "",
+        "role": request.role.value,
+    }
+    argv = definition.argv
+    if definition.prompt == "argument" and not any("{prompt}" in argument for argument in argv):
+        argv = (*argv, "{prompt}")
+    # One pass: what a value holds is never a placeholder again.
+    return tuple(PLACEHOLDER.sub(lambda found: values[found[1]], argument) for argument in argv)
+
+
+def read_required(request: OneshotRequest, result: CommandResult) -> Answer:
+    """The answer of an agent that owes a reply: its file, else a fenced reply in its standard output."""
+    stopped = _read_stopped(result)
+    if stopped is not None:
+        return stopped
+    reading, source = read_reply_file(request.workspace, request.reply_file, request.token), "file"
+    if reading is None:
+        reading, source = find_reply(result.stdout.kept.decode("utf-8", errors="replace"), request.token), "text"
+    if reading.reply is not None:
+        return Answer(reading.reply, "reply", source=source)
+    if result.exit_code == _TEMPORARY_FAILURE:
+        return _without_reply("transient", "the command said that it failed for now (exit code 75)", result)
+    if source == "text" and result.exit_code != 0:
+        return _without_reply("failed", f"the command ended with exit code {result.exit_code} and no reply", result)
+    return _unreadable(reading, source)
+
+
+def read_exit_code(request: OneshotRequest, result: CommandResult) -> Answer:
+    """The answer of a command that need not know Logist: a reply file counts first, then its exit code."""
+    stopped = _read_stopped(result)
+    if stopped is not None:
+        return stopped
+    written = read_reply_file(request.workspace, request.reply_file, request.token)
+    if written is not None:
+        return Answer(written.reply, "reply", source="file") if written.reply else _unreadable(written, "file")
+    summary = _output(result, _MAX_TAIL)
+    if result.exit_code == 0:
+        reply = Reply(action=Verdict.COMPLETED, summary_for_supervisor=summary or "exit code 0, no output")
+    else:
+        said = f"; the end of its output:\n{summary}" if summary else ", no output"
+        reply = Reply(action=Verdict.RETRY, summary_for_supervisor=f"exit code {result.exit_code}{said}")
+    return Answer(reply, "reply", source="exit_code")
+
+
+def _read_stopped(result: CommandResult) -> Answer | None:
+    """The answer when the command did not come to its own end."""
+    if result.ended is Ended.EXITED:
+        return None
+    if result.ended is Ended.TIMED_OUT:
+        return _without_reply("timeout", f"the command was stopped: {result.detail or 'it took too long'}", result)
+    if result.ended is Ended.NOT_STARTED and result.program_missing:
+        return _without_reply("failed", f"the command can't be run: {result.detail or 'no such program'}", result)
+    why = "could not be started" if result.ended is Ended.NOT_STARTED else "was stopped"
+    return _without_reply("transient", f"the command {why}: {result.detail or 'no reason was given'}", result)
+
+
+def _without_reply(kind: AnswerKind, problem: str, result: CommandResult) -> Answer:
+    return Answer(None, kind, problem=problem, received=_output(result, MAX_RECEIVED))
+
+
+def _unreadable(reading: Reading, source: str) -> Answer:
+    return Answer(None, "unreadable", reading.problem, source, received=reading.received[-MAX_RECEIVED:])
+
+
+def _output(result: CommandResult, limit: int) -> str:
+    """The end of what it printed, as plain text; standard error last, as that is where failures explain themselves."""
+    errors = last_part(result.stderr.kept, limit // 2).strip()
+    printed = last_part(result.stdout.kept, limit - len(errors) - 1).strip()
+    return "\n".join(part for part in (printed, errors) if part)

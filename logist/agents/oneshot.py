@@ -1,0 +1,147 @@
+"""The seam to the programs that play a role: what is asked in one oneshot, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from logist.environment import inherited
+from logist.execution import Command, CommandResult
+from logist.models.manifest import Role, RoleSettings
+from logist.models.reply import Reply, Usage
+
+#: Characters of what was received that are kept when it can't be used.
+MAX_RECEIVED = 4096
+#: One environment variable may not grow past the kernel's 128 kB.
+_MAX_VALUE = 8192
+
+
+@dataclass(frozen=True)
+class OneshotRequest:
+    """One question to one agent. Times are in seconds."""
+
+    job_id: str
+    objective: str
+    role: Role
+    step: int
+    attempt: int
+    #: This role's turn since the last rerun, from 1.
+    turn: int
+    phase: str
+    prompt: str
+    #: The prompt as a file, for agents that read one.
+    prompt_file: Path
+    workspace: Path
+    #: Logs of this attempt go here.
+    step_dir: Path
+    #: Where the agent is asked to write its reply. The caller empties the folder before the attempt.
+    reply_file: Path
+    #: The nonce that a reply file of this attempt must carry.
+    token: str
+    settings: RoleSettings
+    timeout: float | None
+    #: The caller's environment, of which the agent gets an allow-list.
+    environ: Mapping[str, str]
+    #: The job's lease, inherited by whatever runs.
+    lease_fds: tuple[int, ...] = ()
+
+
+#: `reply`: it counts. `unreadable`: asked for again. `evidence`: names evidence that is not there. `failed`: the
+#: command failed without a reply. `transient`: worth trying again later. `timeout`: it was stopped.
+AnswerKind = Literal["reply", "unreadable", "evidence", "failed", "transient", "timeout"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was understood of a oneshot: a reply, or why there is none."""
+
+    reply: Reply | None
+    kind: AnswerKind
+    #: One sentence for the next prompt and for a human; None when there is a reply.
+    problem: str | None = None
+    #: Which channel: `file`, `text` or `exit_code`; empty when nothing was received.
+    source: str = ""
+    #: What was received, bounded and as it came.
+    received: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
+class Agent(Protocol):
+    """A program that plays a role."""
+
+    @property
+    def name(self) -> str:
+        """The name that a role's settings call it by."""
+        ...
+
+    @property
+    def scripted(self) -> bool:
+        """No model is asked; users are told so."""
+        ...
+
+    def check(self, settings: RoleSettings) -> None:
+        """Raise AgentUnavailable or InvalidFile when it could not run with these settings."""
+        ...
+
+    def spell(self, request: OneshotRequest) -> Command:
+        """The command that asks it."""
+        ...
+
+    def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
+        """What it answered, once its command ended."""
+        ...
+
+
+def build_environment(
+    request: OneshotRequest, names: Iterable[str] = (), fixed: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The agent's whole environment: an allow-list, variables passed through by name, `fixed`, and the request.
+
+    Nothing else is inherited, so no GIT_* and no LOGIST_* of the caller; the request's LOGIST_* always win.
+    """
+    passed = inherited(request.environ, (*request.settings.env, *names))
+    return passed | dict(fixed or {}) | _request_variables(request)
+
+
+def _request_variables(request: OneshotRequest) -> dict[str, str]:
+    variables = {
+        "LOGIST_JOB_ID": request.job_id,
+        "LOGIST_STEP": str(request.step),
+        "LOGIST_ATTEMPT": str(request.attempt),
+        "LOGIST_TURN": str(request.turn),
+        "LOGIST_ROLE": request.role.value,
+        "LOGIST_PHASE": request.phase,
+        "LOGIST_OBJECTIVE": request.objective,
+        "LOGIST_MODEL": request.settings.model or "",
+        "LOGIST_WORKSPACE": str(request.workspace),
+        "LOGIST_PROMPT_FILE": str(request.prompt_file),
+        "LOGIST_REPLY_FILE": str(request.reply_file),
+        "LOGIST_STEP_TOKEN": request.token,
+    }
+    # A NUL or an overlong value would keep the agent from being started at all.
+    return {name: value.replace("\0", "")[:_MAX_VALUE] for name, value in variables.items()}
+
+
+def spell_command(
+    request: OneshotRequest,
+    *,
+    environment: dict[str, str],
+    argv: tuple[str, ...] = (),
+    shell: str | None = None,
+    stdin: bytes | None = None,
+) -> Command:
+    """A command in the workspace, with the request's limits and logs."""
+    return Command(
+        cwd=request.workspace,
+        env=environment,
+        argv=argv,
+        shell=shell,
+        stdin=stdin,
+        timeout=request.timeout,
+        idle_timeout=request.settings.idle_timeout,
+        stdout_log=request.step_dir / "stdout.log",
+        stderr_log=request.step_dir / "stderr.log",
+        inherit=request.lease_fds,
+    )

@@ -1,0 +1,99 @@
+"""Acceptance checks: commands that decide, run by Logist and never by the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from logist.environment import inherited
+from logist.errors import StorageFailed
+from logist.execution import CancelCheck, Command, CommandResult, Ended, OutputSink, WorkerAdapter
+from logist.models.manifest import Check, CheckResult
+from logist.plain_text import last_part, plain_text
+
+#: Characters of output that a result keeps: the model's own bound.
+_MAX_TAIL = 8192
+
+
+class ChecksStopped(Exception):
+    """Someone asked to stop while the checks ran; the message says why. Not a failure of a check."""
+
+    def __init__(self, why: str, results: tuple[CheckResult, ...]) -> None:
+        super().__init__(why)
+        #: Of the checks that had ended.
+        self.results = results
+
+
+def run_checks(
+    checks: tuple[Check, ...],
+    workspace: Path,
+    adapter: WorkerAdapter,
+    *,
+    environ: Mapping[str, str],
+    log_dir: Path,
+    pass_env: Iterable[str] = (),
+    cancel: CancelCheck | None = None,
+    on_output: OutputSink | None = None,
+    on_result: Callable[[CheckResult], None] | None = None,
+    lease_fds: tuple[int, ...] = (),
+) -> tuple[CheckResult, ...]:
+    """Run every check in order, red ones too, through /bin/sh in the workspace; logs go to `log_dir`.
+
+    A check's environment is an allow-list of `environ`, the variables named by `pass_env`, and LOGIST_CHECK and
+    LOGIST_WORKSPACE. Raises ChecksStopped as soon as `cancel` says so, nothing of the check then lives, and
+    StorageFailed when the logs can't be written.
+    """
+    _make(log_dir)
+    environment = inherited(environ, pass_env) | {"LOGIST_WORKSPACE": str(workspace)}
+    results: list[CheckResult] = []
+    for number, check in enumerate(checks, start=1):
+        why = cancel() if cancel is not None else None
+        if why is not None:
+            raise ChecksStopped(why, tuple(results))
+        command = Command(
+            cwd=workspace,
+            env=environment | {"LOGIST_CHECK": check.name},
+            shell=check.command,
+            timeout=check.timeout,
+            stdout_log=log_dir / f"check-{number:02}.stdout.log",
+            stderr_log=log_dir / f"check-{number:02}.stderr.log",
+            inherit=lease_fds,
+        )
+        ran = adapter.run(command, cancel=cancel, on_output=on_output)
+        if ran.ended is Ended.CANCELED:
+            raise ChecksStopped(ran.detail or "stopped on request", tuple(results))
+        result = _judge(check, ran)
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+    return tuple(results)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"the folder {folder} for the checks' logs can't be made: {error.strerror}",
+            "make room or give access to it, then run again",
+        ) from error
+
+
+def _judge(check: Check, ran: CommandResult) -> CheckResult:
+    return CheckResult(
+        name=check.name,
+        required=check.required,
+        passed=ran.ok,
+        exit_code=ran.exit_code if ran.ended is Ended.EXITED else None,
+        duration=round(ran.duration, 3),
+        tail=_tail(ran),
+    )
+
+
+def _tail(ran: CommandResult) -> str:
+    """The end of both streams and, last, why the check did not come to its own end."""
+    ended = "" if ran.ended is Ended.EXITED else plain_text(f"[{ran.ended}: {ran.detail or 'no reason given'}]")[:500]
+    room = _MAX_TAIL - len(ended) - 2
+    errors = last_part(ran.stderr.kept, room // 2).strip()
+    printed = last_part(ran.stdout.kept, room - len(errors)).strip()
+    return "\n".join(part for part in (printed, errors, ended) if part)

@@ -1,0 +1,215 @@
+"""`logist job create`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from logist.commands.output import print_json, tell
+from logist.commands.parameters import Duration, json_option, read_text
+from logist.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from logist.commands.invocation import Invocation
+    from logist.models.config import Config, JobFile
+    from logist.models.manifest import Budget, JobManifest, Roles
+    from logist.workspace_utils import SourceRequest
+
+#: `name=command`. A name has no capitals: FOO=1 in front of a command is an environment variable.
+_NAMED_CHECK = re.compile(r"([a-z0-9][a-z0-9_. -]*)=(.+)", re.DOTALL)
+_LONGEST_CHECK_NAME = 80
+
+
+class Wanted(NamedTuple):
+    """The options of `job create` as they were given."""
+
+    job_id: str | None
+    objective: str | None
+    prompt: str | None
+    phases: tuple[str, ...]
+    checks: tuple[str, ...]
+    optional_checks: tuple[str, ...]
+    worker: str | None
+    supervisor: str | None
+    steps: int | None
+    time: float | None
+    retries: int | None
+    cost: float | None
+
+
+@click.command()
+@click.argument("source", required=False, help="A git repository or a folder to start from; none: empty.")
+@click.option("-o", "--objective", metavar="TEXT", help="What is to be reached, in one sentence.")
+@click.option("--id", "job_id", metavar="ID", help="The job's name. Default: made from the objective.")
+@click.option("-p", "--prompt", metavar="TEXT", help="The objective in full, for the agents.")
+@click.option("-F", "--prompt-file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
+@click.option("--phase", "phases", multiple=True, metavar="'NAME: TEXT'", help="A part of the work. Repeatable, in order.")
+@click.option(
+    "--check", "checks", multiple=True, metavar="[NAME=]COMMAND", help="A command that must exit with 0. Repeatable."
+)
+@click.option(
+    "--optional-check", "optional_checks", multiple=True, metavar="[NAME=]COMMAND", help="A check that only informs."
+)
+@click.option("--worker", metavar="AGENT[:ARGUMENT]", help="Who works: playbook, command:LINE, or an agent's name.")
+@click.option("--supervisor", metavar="AGENT[:ARGUMENT]", help="Who judges.")
+@click.option("--steps", type=click.IntRange(min=0), metavar="N", help="The most steps; 0 is unlimited.")
+@click.option("--time", type=Duration(), metavar="DURATION", help="The most active time; 0 is unlimited.")
+@click.option("--retries", type=click.IntRange(min=0), metavar="N", help="The most further attempts in a phase.")
+@click.option("--cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="The most cost; 0 is unlimited.")
+@click.option("--from", "job_file", metavar="FILE", help="A whole job as TOML or JSON; options go before it.")
+@click.option("--revision", metavar="REV", help="The commit, branch or tag of the repository to start from.")
+@click.option("--no-select", is_flag=True, help="Don't make it the selected job.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the id alone.")
+@json_option
+@click.pass_obj
+def create(
+    invocation: Invocation,
+    source: str | None,
+    prompt: str | None,
+    prompt_file: str | None,
+    job_file: str | None,
+    revision: str | None,
+    no_select: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Create a job from SOURCE. Nothing is written to SOURCE before `job deliver`."""
+    from logist.clock import SystemClock
+    from logist.configuration import define_job
+    from logist.job_creation import CreateRequest, create_job
+
+    if prompt is not None and prompt_file is not None:
+        raise UsageProblem("--prompt and --prompt-file exclude each other", "give the prompt once")
+    if prompt_file is not None:
+        prompt = read_text(prompt_file, "--prompt-file")
+    wanted = Wanted(prompt=prompt, **options)  # type: ignore[arg-type]  # click hands over what the options declare
+    config = invocation.configuration().config
+    described = _job_file(wanted, job_file, config)
+    request = CreateRequest(
+        definition=define_job(described, config),
+        source=_source(described.source if source is None else Path(source), revision),
+        job_id=described.id,
+    )
+    store = invocation.store()
+    manifest = create_job(store, request, SystemClock())
+    if not no_select:
+        store.select(manifest.id)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+    else:
+        click.echo(manifest.id)
+        if not quiet:
+            _tell_created(manifest, selected=not no_select)
+
+
+def _job_file(wanted: Wanted, name: str | None, config: Config) -> JobFile:
+    """The job as the file describes it, with the options laid over it. Raises UsageProblem, InvalidFile."""
+    from pydantic import ValidationError
+
+    from logist.configuration import read_job_file
+    from logist.models.config import JobFile
+
+    if name is not None:
+        described = read_job_file(Path(name))
+    elif wanted.objective is None:
+        raise UsageProblem("a job needs an objective", "say what is to be reached with -o TEXT, or give --from FILE")
+    else:
+        described = JobFile(objective="(replaced)")
+    given = {
+        "id": wanted.job_id,
+        "objective": wanted.objective,
+        "prompt": wanted.prompt,
+        "phases": tuple(map(_phase, wanted.phases)) or None,
+        "checks": _checks(wanted) or None,
+        "roles": _roles(wanted, described, config),
+        "budget": _budget(wanted, described),
+    }
+    kept = {key: getattr(described, key) for key in described.model_fields_set}
+    try:
+        return JobFile(**{**kept, **{key: value for key, value in given.items() if value is not None}})
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise UsageProblem(f"{place}: {problem['msg']}", "see logist job create --help") from error
+
+
+def _source(path: Path | None, revision: str | None) -> SourceRequest:
+    """Where the first content comes from: a folder with a repository of its own is one, any other is copied."""
+    from logist.models.manifest import SourceKind
+    from logist.workspace_utils import SourceRequest
+
+    if path is None:
+        if revision is not None:
+            raise UsageProblem("--revision needs a git repository as SOURCE", "name the repository too")
+        return SourceRequest()
+    if not path.is_dir():
+        raise UsageProblem(f"the source {path} is not a folder", "name a git repository or a folder on this machine")
+    bare = (path / "HEAD").is_file() and (path / "objects").is_dir()
+    if (path / ".git").exists() or bare:
+        return SourceRequest(kind=SourceKind.GIT, path=path.resolve(), revision=revision)
+    if revision is not None:
+        raise UsageProblem(f"--revision needs a git repository, and {path} is none", "leave it out to copy the folder")
+    return SourceRequest(kind=SourceKind.FOLDER, path=path.resolve())
+
+
+def _phase(text: str) -> dict[str, str]:
+    name, _, instructions = text.partition(":")
+    return {"name": name.strip(), "instructions": instructions.strip()}
+
+
+def _checks(wanted: Wanted) -> tuple[dict[str, object], ...]:
+    given = [(text, True) for text in wanted.checks] + [(text, False) for text in wanted.optional_checks]
+    return tuple({**_check(text), "required": required} for text, required in given)
+
+
+def _check(text: str) -> dict[str, object]:
+    named = _NAMED_CHECK.fullmatch(text)
+    if named is not None:
+        return {"name": named[1].strip(), "command": named[2].strip()}
+    return {"name": " ".join(text.split())[:_LONGEST_CHECK_NAME], "command": text}
+
+
+def _roles(wanted: Wanted, described: JobFile, config: Config) -> Roles | None:
+    from logist.agents import find_agent, parse_role
+    from logist.configuration import define_roles
+    from logist.models.manifest import Roles
+
+    merged = define_roles(described.roles, config)
+    roles = Roles(
+        worker=parse_role(wanted.worker, merged.worker) if wanted.worker else merged.worker,
+        supervisor=parse_role(wanted.supervisor, merged.supervisor) if wanted.supervisor else merged.supervisor,
+    )
+    for settings in (roles.worker, roles.supervisor):
+        # A name that nobody knows is a slip of the hand: told now, not when the job is run.
+        find_agent(settings.agent, config)
+    return roles
+
+
+def _budget(wanted: Wanted, described: JobFile) -> Budget | None:
+    from logist.models.manifest import Budget
+
+    given = {"steps": wanted.steps, "time": wanted.time, "retries": wanted.retries, "cost": wanted.cost}
+    unlimited = ("steps", "time", "cost")
+    update = {
+        key: None if key in unlimited and value == 0 else value for key, value in given.items() if value is not None
+    }
+    return (described.budget or Budget()).model_copy(update=update) if update else described.budget
+
+
+def _tell_created(manifest: JobManifest, *, selected: bool) -> None:
+    source = manifest.source
+    if source.path is None:
+        tell("starts empty")
+    elif source.commit is not None:
+        branch = f" of branch {source.branch}" if source.branch else ""
+        tell(f"starts from commit {source.commit[:12]}{branch} of {source.path}")
+    else:
+        tell(f"starts from a copy of {source.path}")
+    if source.uncommitted:
+        tell(f"{source.uncommitted} uncommitted change(s) of the source were not taken: commit them first if they belong")
+    name = "" if selected else f" {manifest.id}"
+    tell(f"next: logist job run{name}    or look first: logist job preview{name}")

@@ -1,0 +1,103 @@
+"""Arguments and options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from logist.errors import LogistError, UsageProblem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+#: The name that stands for standard input where a file is read.
+STDIN = "-"
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, written like 90, 45s, 30m or 1h30m."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it; a usage error says how it is written."""
+        from logist.durations import parse_duration
+
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Job ids by the names of their folders alone: completion must be instant and never fails."""
+    from click.shell_completion import CompletionItem
+
+    from logist.commands.invocation import Invocation
+
+    # Completion parses the global options but runs no callback that would take them.
+    options = ctx.find_root().params
+    invocation = Invocation()
+    invocation.set_options(jobs_dir=options.get("jobs_dir"), config_file=options.get("config_file"), debug=False)
+    try:
+        names = invocation.job_names()
+    except (LogistError, OSError):
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def job_argument(function: Decorated) -> Decorated:
+    """The optional argument JOB."""
+    help_text = "Its id or an unambiguous start of it. Default: LOGIST_JOB_ID, then the selected job."
+    return click.argument("job", required=False, shell_complete=_complete_job, help=help_text)(function)
+
+
+def json_option(function: Decorated) -> Decorated:
+    """The flag --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def message_options(function: Decorated) -> Decorated:
+    """-m and -F: words for the agents and the record."""
+    function = click.option(
+        "-F", "--message-file", metavar="FILE", help="Read the message from a file; - is standard input."
+    )(function)
+    return click.option("-m", "--message", metavar="TEXT", help="Words for the agents and the record.")(function)
+
+
+def read_message(message: str | None, message_file: str | None) -> str:
+    """The message that -m or -F gives, empty when neither was given. Raises UsageProblem."""
+    if message is not None and message_file is not None:
+        raise UsageProblem("-m and -F exclude each other", "give the message once")
+    return read_text(message_file, "-F") if message_file is not None else message or ""
+
+
+def read_bytes(name: str, option: str, limit: int | None = None) -> bytes:
+    """The content of a file, or of standard input for `-`; at most `limit` bytes. Raises UsageProblem."""
+    from pathlib import Path
+
+    size = -1 if limit is None else limit
+    try:
+        if name == STDIN:
+            return sys.stdin.buffer.read(size)
+        with Path(name).open("rb") as file:
+            return file.read(size)
+    except OSError as error:
+        raise UsageProblem(
+            f"the file of {option} can't be read: {name}: {error.strerror}", "give a readable file, or - for stdin"
+        ) from error
+
+
+def read_text(name: str, option: str) -> str:
+    """The text of a file, or of standard input for `-`. Raises UsageProblem when it is not UTF-8."""
+    try:
+        return read_bytes(name, option).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageProblem(f"the file of {option} is not UTF-8 text: {name}", "save it as UTF-8") from error

@@ -1,0 +1,106 @@
+"""`logist job cancel` and `logist job pause`: words for a runner that may be another process."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from logist.commands.output import print_json
+from logist.commands.parameters import job_argument, json_option
+from logist.errors import JobBusy, WrongState
+
+if TYPE_CHECKING:
+    from logist.commands.invocation import Invocation
+    from logist.job_files import JobPaths
+
+#: Seconds: how long a runner may take to end its command and record it, and how often it is looked after.
+_WAIT = 10.0
+_LOOK = 0.02
+
+
+@click.command()
+@job_argument
+@click.option("-m", "--message", default="", metavar="TEXT", help="Why; kept in the record.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait up to 10 s until its runner has stopped.")
+@json_option
+@click.pass_obj
+def cancel(invocation: Invocation, job: str | None, message: str, wait: bool, as_json: bool) -> None:
+    """Stop JOB for good. A command that runs is ended first; the work of finished steps stays."""
+    job_id = invocation.job_id(job)
+    done = _cancel(invocation, job_id, message, wait=wait)
+    if as_json:
+        print_json({"job": job_id, "canceled": done})
+    elif done:
+        click.echo(f"{job_id} is canceled; its work stays: logist job diff {job_id}", err=True)
+    else:
+        click.echo(f"the runner of {job_id} was asked to stop; see it with: logist job status {job_id}", err=True)
+
+
+def _cancel(invocation: Invocation, job_id: str, message: str, *, wait: bool) -> bool:
+    """Whether the job is canceled; False: its runner was asked to. Raises JobBusy when it did not stop in time."""
+    from logist.job_files import CancelOutcome, cancel_at_rest, request
+
+    paths = invocation.job_paths(job_id)
+    try:
+        outcome = cancel_at_rest(paths, message, datetime.now(UTC))
+    except JobBusy as busy:
+        request(paths, "cancel", message, datetime.now(UTC))
+        if not wait:
+            return False
+        _await_runner(paths, busy)
+        if _is_canceled(paths):
+            return True
+        # It went away without having seen the request.
+        outcome = cancel_at_rest(paths, message, datetime.now(UTC))
+    if outcome is CancelOutcome.NEEDS_RECOVERY:
+        from logist.interventions import cancel_job
+
+        with invocation.runtime() as runtime:
+            cancel_job(runtime, job_id, message)
+    return True
+
+
+def _await_runner(paths: JobPaths, busy: JobBusy) -> None:
+    from logist.job_files import read_holder
+
+    deadline = time.monotonic() + _WAIT
+    while read_holder(paths) is not None:
+        if time.monotonic() > deadline:
+            raise JobBusy(f"{busy.message}, and has not stopped within {_WAIT:.0f} s", "the request stands; wait for it")
+        time.sleep(_LOOK)
+
+
+def _is_canceled(paths: JobPaths) -> bool:
+    from logist.job_files import parse_manifest, read_manifest_bytes
+
+    return parse_manifest(paths, read_manifest_bytes(paths)).get("status") == "CANCELED"
+
+
+@click.command()
+@job_argument
+@click.option("-m", "--message", default="", metavar="TEXT", help="Why; kept in the record.")
+@json_option
+@click.pass_obj
+def pause(invocation: Invocation, job: str | None, message: str, as_json: bool) -> None:
+    """Ask JOB's runner to stop once its step is done. The job then waits; `run` goes on."""
+    from logist.job_files import read_holder, request
+
+    job_id = invocation.job_id(job)
+    paths = invocation.job_paths(job_id)
+    if read_holder(paths) is None:
+        raise WrongState(f"job {job_id} is not running, so there is nothing to pause", _possible_now(invocation, job_id))
+    request(paths, "pause", message, datetime.now(UTC))
+    if as_json:
+        print_json({"job": job_id, "requested": "pause"})
+    else:
+        click.echo(f"{job_id} pauses when its step is done; go on with: logist job run {job_id}", err=True)
+
+
+def _possible_now(invocation: Invocation, job_id: str) -> str:
+    from logist.job_report import next_commands
+
+    commands = next_commands(invocation.store().load(job_id), runner_alive=False)
+    return "possible now: " + "; ".join(command.command for command in commands)

@@ -1,0 +1,444 @@
+"""The live view of a run: a line for everything that is finished, above a footer that shows what goes on.
+
+The lines stay in the terminal's scrollback, the footer is taken away at the end. Only this module imports rich.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from logist import events
+from logist.clock import Clock, SystemClock
+from logist.console import crop, crop_start, fit_encoding, one_line, pad, text_width, wrap
+from logist.console.reporters import OutputLines, again_words, check_words, count, quote, stop_words
+from logist.decision import red_checks
+from logist.durations import format_duration
+from logist.events import Event
+from logist.job_report import last_lines
+from logist.lifecycle import JobStatus, Trigger
+from logist.models.manifest import Role, Verdict
+
+#: Refreshes a second; what an event changes is shown at once.
+_RATE = 4
+#: Seconds without output after which the footer says so.
+_QUIET_AFTER = 30.0
+_FOOTER_ROWS = 10
+#: Terminals with fewer rows get a footer of two lines.
+_LOW = 12
+_OUTPUT_ROWS = 3
+_TAIL_BYTES = 4096
+_BAR_WIDTH = 24
+#: Columns of the time before a line.
+_INDENT = 10
+#: With fewer columns a step's agent is left out; with still fewer only the most important is shown.
+_WIDE = 90
+_NARROW = 76
+#: Columns that words need to stand beside something.
+_MIN_WORDS = 24
+_MAX_SENTENCE = 300
+#: Columns that must be left for an objection to stand beside its step, else it gets a line of its own.
+_QUOTE_ROOM = 36
+
+_GLYPHS = {Verdict.COMPLETED: "✓", Verdict.RETRY: "↺", Verdict.STUCK: "■"}
+_VERDICT_STYLES = {Verdict.COMPLETED: "green", Verdict.RETRY: "yellow", Verdict.STUCK: "red"}
+_ROLE_STYLES = {Role.WORKER: "magenta", Role.SUPERVISOR: "blue", Role.HUMAN: "cyan"}
+_STATUS_STYLES = {
+    JobStatus.PENDING: "black on white",
+    JobStatus.RUNNING: "black on cyan",
+    JobStatus.SUCCESS: "black on green",
+    JobStatus.CANCELED: "black on yellow",
+    JobStatus.INTERVENTION_REQUIRED: "white on red",
+}
+
+
+@dataclass(frozen=True)
+class _Budget:
+    name: str
+    spent: float
+    limit: float
+    text: str
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the footer shows; replaced as a whole, so the refreshing thread never sees half a change."""
+
+    job_id: str = ""
+    status: JobStatus = JobStatus.RUNNING
+    step: events.StepStarted | None = None
+    #: What the runner does now: asking the agent, waiting, checking.
+    activity: str = ""
+    #: On the monotonic clock.
+    began: float = 0.0
+    heard: float = 0.0
+    #: The end of what the agent printed in this step.
+    tail: bytes = b""
+    stream: str = ""
+    #: None, or whether the run is to stop now.
+    stopping: bool | None = None
+
+
+class _Stream:
+    """The terminal, forgiving: when it has gone the run goes on, in silence."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+class LiveReporter:
+    """Shows a run on a terminal. `close` takes the footer away and gives the cursor back."""
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str],
+        verbose: bool = False,
+        stream: TextIO | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        target = stream or sys.stderr
+        self._clock = clock or SystemClock()
+        self._verbose = verbose
+        self._encoding = target.encoding
+        self._output = OutputLines()
+        self._view = _View()
+        #: Whether an agent has told what it costs: then there is a column for it.
+        self._costs = False
+        self._phase = ""
+        self._change = threading.Lock()
+        self._console = Console(
+            file=_Stream(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
+            force_terminal=True,
+            force_interactive=True,
+            no_color=bool(environ.get("NO_COLOR")),
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
+            legacy_windows=False,
+        )
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=_RATE,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+            get_renderable=self._footer,
+        )
+        self._live.start()
+
+    def close(self) -> None:
+        """Take the footer away and show the cursor."""
+        self._live.stop()
+
+    # --- What happened --------------------------------------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case events.OutputReceived():
+                self._heard(event)
+                return
+            case events.StepStarted():
+                self._begin(event)
+            case events.CheckFinished():
+                self._update(activity="checks")
+                self._print_check(event)
+            case events.AttemptFailed():
+                self._flush_output()
+                self._update(activity="waits to try again" if event.retry_in else "")
+                self._print_failure(event)
+            case events.StepFinished():
+                self._flush_output()
+                self._print_step(event)
+                self._update(step=None, activity="", tail=b"")
+            case events.StateChanged():
+                self._update(job_id=event.job_id, status=event.after)
+                self._print_change(event)
+            case events.StopRequested():
+                self._update(stopping=event.now)
+                self._print_words("yellow", stop_words(event.now))
+                if event.now:
+                    # The next Ctrl-C ends the process on the spot: what hides the cursor must be over by then.
+                    self._console.show_cursor(True)
+            case events.Notice():
+                self._print_words("dim", one_line(event.message))
+            case events.JobFinished():
+                self._flush_output()
+                self._update(step=None, status=event.status)
+        self._live.refresh()
+
+    def _update(self, **changes: object) -> None:
+        with self._change:
+            self._view = replace(self._view, **changes)  # type: ignore[arg-type]  # checked by the dataclass
+
+    def _begin(self, event: events.StepStarted) -> None:
+        if self._phase not in ("", event.phase):
+            self._print_words("bold", f"phase {one_line(event.phase)}")
+        self._phase = event.phase
+        now = self._clock.monotonic()
+        self._update(job_id=event.job_id, step=event, activity="", began=now, heard=now, tail=b"", stream="")
+
+    def _heard(self, event: events.OutputReceived) -> None:
+        if self._verbose:
+            for text in self._output.feed(event.stream, event.data):
+                self._print_output(text)
+        view = self._view
+        # Two streams never share a line.
+        joint = b"" if event.stream == view.stream or not view.tail else b"\n"
+        tail = (view.tail + joint + event.data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        self._update(tail=tail, stream=event.stream, heard=self._clock.monotonic())
+
+    def _flush_output(self) -> None:
+        for _, text in self._output.flush():
+            self._print_output(text)
+
+    # --- Lines that stay ------------------------------------------------------------------------------------------
+
+    def _print(self, *parts: tuple[str, str], time: bool = True) -> None:
+        if time:
+            parts = (("dim", f"{_local_time(self._clock.now())}  "), *parts)
+        self._console.print(self._text(*parts), soft_wrap=True)
+
+    def _print_words(self, style: str, words: str, *head: tuple[str, str]) -> None:
+        """A line, or as many as the words need, set below each other."""
+        width = self._console.width
+        fitted = _fitted(list(head), max(_MIN_WORDS, width - _INDENT))
+        room = width - _INDENT - sum(text_width(text) for _, text in fitted)
+        first, *rest = wrap(words, room) if room >= _MIN_WORDS else ["", words]
+        self._print(*fitted, (style, first))
+        for row in wrap(" ".join(rest), max(_MIN_WORDS, width - _INDENT)) if rest else []:
+            self._print((style, " " * _INDENT + row), time=False)
+
+    def _text(self, *parts: tuple[str, str]) -> Text:
+        """A line of (style, text) pieces: never markup, so an agent's brackets are only brackets."""
+        text = Text(no_wrap=True, end="")
+        for style, piece in parts:
+            text.append(fit_encoding(piece, self._encoding), style or None)
+        return Text.assemble(text)
+
+    def _print_output(self, text: str) -> None:
+        step = self._view.step
+        who = step.role.value if step else ""
+        self._print(("dim", f"{who:>10} │ "), ("", text.expandtabs(4)), time=False)
+
+    def _print_change(self, event: events.StateChanged) -> None:
+        if event.trigger is Trigger.PROCEED:
+            return
+        style = _STATUS_STYLES[event.after].rpartition(" ")[2]
+        head = (style, f"{event.before} → {event.after}  ")
+        self._print_words("", crop(one_line(event.reason.sentence), _MAX_SENTENCE), head)
+
+    def _print_step(self, event: events.StepFinished) -> None:
+        self._costs = self._costs or event.usage.cost is not None
+        width = self._console.width
+        full = _step_parts(event, costs=self._costs, agent=width >= _WIDE)
+        parts = full if width >= _NARROW else _short_step_parts(event)
+        objection = "" if event.action is Verdict.COMPLETED else quote(event.summary)
+        room = width - _INDENT - sum(text_width(text) for _, text in parts) - 2
+        beside = bool(objection) and room >= min(_QUOTE_ROOM, text_width(objection))
+        if beside:
+            parts.append(("", f"  {_cropped_quote(objection, room)}"))
+        self._print(*_fitted(parts, width - _INDENT))
+        if objection and not beside:
+            self._print(("", " " * _INDENT + _cropped_quote(objection, width - _INDENT)), time=False)
+
+    def _print_check(self, event: events.CheckFinished) -> None:
+        result = event.result
+        style, glyph = ("green", "✓") if result.passed else ("red" if result.required else "yellow", "✗")
+        short = self._console.width < _NARROW
+        name = f"step {event.step} check " if short else f"step {event.step:<3} check      "
+        head = (("", name), (style, f"{glyph} "))
+        self._print_words("", f"{one_line(result.name)} {check_words(result)}", *head)
+
+    def _print_failure(self, event: events.AttemptFailed) -> None:
+        again = again_words(event.retry_in)
+        short = self._console.width < _NARROW
+        which = f"step {event.step}" if short else f"step {event.step:<3} attempt {event.attempt}"
+        self._print_words("", quote(event.detail), ("yellow", f"{which} failed ({event.kind}{again})  "))
+
+    # --- The footer -----------------------------------------------------------------------------------------------
+
+    def _footer(self) -> Text:
+        view, size = self._view, self._console.size
+        width, rows = size.width, min(_FOOTER_ROWS, size.height - 1)
+        head, hint = self._head(view, width), self._hint(view, width)
+        if size.height < _LOW:
+            return Text("\n").join([head, hint][: max(1, rows)])
+        bars = self._bars(view, width)
+        room = min(_OUTPUT_ROWS, rows - 3 - len(bars))
+        rule = self._text(("dim", "─" * width))
+        return Text("\n").join([rule, head, *bars, *self._last_output(view, width, room), hint])
+
+    def _head(self, view: _View, width: int) -> Text:
+        pill = f" {view.status.value.replace('_', ' ')} "
+        left: list[tuple[str, str]] = [(f"bold {_STATUS_STYLES[view.status]}", pill), ("bold", f" {view.job_id}")]
+        step = view.step
+        if step is None:
+            return self._text(*_fitted(left, width))
+        again = f" attempt {step.attempt}" if step.attempt > 1 else ""
+        left += [("", f"  step {_step_number(step)}{again}  "), (_ROLE_STYLES[step.role], step.role.value)]
+        left.append(("", f" · {one_line(step.agent)}"))
+        left.append(("dim", f" · {view.activity or one_line(step.phase)}"))
+        right = self._clocks(view, step, short=width < _NARROW)
+        room = width - sum(text_width(text) for _, text in right) - 2
+        left = _fitted(left, max(0, room))
+        gap = width - sum(text_width(text) for _, text in left + right)
+        return self._text(*_fitted([*left, ("", " " * gap), *right], width))
+
+    def _clocks(self, view: _View, step: events.StepStarted, *, short: bool) -> list[tuple[str, str]]:
+        now = self._clock.monotonic()
+        passed, silent = now - view.began, now - view.heard
+        clocks = []
+        if silent >= _QUIET_AFTER:
+            clocks.append(("yellow", f"quiet {format_duration(silent)}  "))
+        job = "" if short else f" step · {_stopwatch(step.time_spent + passed)} job"
+        return [*clocks, ("dim", f"{_stopwatch(passed)}{job}")]
+
+    def _bars(self, view: _View, width: int) -> list[Text]:
+        if view.step is None:
+            return []
+        passed = self._clock.monotonic() - view.began
+        return [self._bar(budget, width) for budget in _budgets(view.step, passed)]
+
+    def _bar(self, budget: _Budget, width: int) -> Text:
+        share = min(1.0, budget.spent / budget.limit) if budget.limit else 1.0
+        style = "green" if share < 0.8 else "yellow" if share < 1 else "red"
+        length = min(_BAR_WIDTH, max(4, width - 24))
+        full = round(share * length)
+        name = pad(budget.name, 8)
+        rest = "─" * (length - full)
+        return self._text(("dim", name), (style, "━" * full), ("bright_black", rest), (style, f" {budget.text}"))
+
+    def _last_output(self, view: _View, width: int, rows: int) -> list[Text]:
+        if view.step is None or rows <= 0:
+            return []
+        role = f"{view.step.role:>10} │ "
+        shown = [crop(text.expandtabs(4), max(1, width - len(role) - 1)) for text in last_lines(view.tail, rows)]
+        return [self._text(("dim", role), ("", text)) for text in shown]
+
+    def _hint(self, view: _View, width: int) -> Text:
+        # Short of the last columns: the terminal echoes ^C behind it, and that must not start a new row.
+        room = width - 5
+        if view.stopping is not None:
+            return self._text(("yellow", crop(f" {stop_words(view.stopping)}", room)))
+        keys = " ^C stop after this step   ^C^C stop now"
+        if view.step is None or room - len(keys) < 24:
+            return self._text(("dim", crop(keys, room)))
+        log = crop_start(_relative(view.step.stdout_log), room - len(keys) - 9)
+        return self._text(("dim", f"{keys}   logs: {log}"))
+
+
+def _local_time(at: datetime) -> str:
+    return at.astimezone().strftime("%H:%M:%S")
+
+
+def _stopwatch(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def _relative(path: str) -> str:
+    here = Path.cwd()
+    return os.path.relpath(path, here) if Path(path).is_relative_to(here) else path
+
+
+def _cropped_quote(quoted: str, room: int) -> str:
+    return quoted if text_width(quoted) <= room else f"{crop(quoted.removesuffix('”'), max(2, room - 1))}”"
+
+
+def _fitted(parts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """The pieces of a line, cut to `width` columns."""
+    fitted = []
+    for style, text in parts:
+        piece = crop(text, width)
+        fitted.append((style, piece))
+        width -= text_width(piece)
+        if piece != text:
+            break
+    return fitted
+
+
+def _step_number(step: events.StepStarted) -> str:
+    """`4/12`, unless the budget was not counted from the first step: then the number alone."""
+    counted = step.steps_limit is not None and step.step == step.steps_spent + 1
+    return f"{step.step}/{step.steps_limit}" if counted else str(step.step)
+
+
+def _budgets(step: events.StepStarted, passed: float) -> list[_Budget]:
+    budgets = []
+    if step.steps_limit is not None:
+        # The step under way is counted: it will be spent.
+        steps = step.steps_spent + 1
+        budgets.append(_Budget("steps", steps, step.steps_limit, f"{steps}/{step.steps_limit}"))
+    if step.time_limit is not None:
+        spent = step.time_spent + passed
+        text = f"{format_duration(spent)}/{format_duration(step.time_limit)}"
+        budgets.append(_Budget("time", spent, step.time_limit, text))
+    text = f"{step.retries_spent}/{step.retries_limit}"
+    budgets.append(_Budget("retries", step.retries_spent, step.retries_limit, text))
+    return budgets
+
+
+def _step_parts(event: events.StepFinished, *, costs: bool, agent: bool) -> list[tuple[str, str]]:
+    red = len(red_checks(event.checks))
+    cost = "" if event.usage.cost is None else f"${event.usage.cost:.2f}"
+    files = count(event.files_changed, "file") if event.files_changed else ""
+    parts = [
+        ("", f"step {event.step:<3} "),
+        (_ROLE_STYLES[event.role], pad(event.role.value, 10)),
+        ("", f" {pad(crop(one_line(event.agent), 14), 9)} " if agent else " "),
+        (_VERDICT_STYLES[event.action], f"{_GLYPHS[event.action]} {event.action:9}"),
+        ("", f"  {format_duration(event.duration):>6}"),
+    ]
+    if costs:
+        parts.append(("", f"  {cost:>6}"))
+    parts.append(("", f"  {files:8}"))
+    parts.append(("dim", f"  {event.commit[:7]}"))
+    if red:
+        parts.append(("red", f"  {count(red, 'red check')}"))
+    if event.skipped:
+        parts.append(("yellow", f"  {count(event.skipped, 'path')} left out"))
+    return parts
+
+
+def _short_step_parts(event: events.StepFinished) -> list[tuple[str, str]]:
+    return [
+        ("", f"step {event.step} "),
+        (_ROLE_STYLES[event.role], event.role.value),
+        (_VERDICT_STYLES[event.action], f" {_GLYPHS[event.action]} {event.action}"),
+        ("", f" {format_duration(event.duration)}"),
+        ("dim", f" {event.commit[:7]}"),
+    ]

@@ -1,0 +1,396 @@
+"""Reporters for everything but a live terminal: plain lines, JSON lines, and only the verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Protocol, TextIO
+
+import click
+
+from logist import events
+from logist.clock import Clock, SystemClock
+from logist.console import fit_encoding, one_line
+from logist.durations import format_duration
+from logist.events import Event
+from logist.job_report import plain_values
+from logist.lifecycle import Trigger
+from logist.models.manifest import CheckResult
+from logist.models.reply import Usage
+from logist.plain_text import plain_text
+
+#: Version of the records of the JSON event stream.
+STREAM_VERSION = 1
+#: Seconds between two signs of life of a running step, where there is no live view.
+HEARTBEAT = 60.0
+#: Characters of an agent's words in a plain line.
+_MAX_QUOTE = 300
+#: A longer line of output is broken: an agent that never ends its line must not fill the memory.
+_MAX_OUTPUT_LINE = 16_384
+
+
+class ConsoleReporter(events.Reporter, Protocol):
+    """A reporter that holds something to give back: a terminal, a thread."""
+
+    def close(self) -> None:
+        """Put the terminal back as it was. Nothing is shown afterwards."""
+        ...
+
+
+class Sink:
+    """A stream that lines are written to whole; one that nobody reads any more is left alone for good."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> None:
+        """Write one line and flush it. Never raises for a reader that has gone or a full disk."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                click.echo(fit_encoding(text, self._stream.encoding), file=self._stream)
+            except (OSError, ValueError):
+                # ValueError: the stream was closed. The run goes on without it, and so must the exit's flush.
+                self._closed = True
+                _discard(self._stream)
+
+
+def _discard(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, stream.fileno())
+        finally:
+            os.close(null)
+
+
+class OutputLines:
+    """Puts an agent's output together to plain lines, stream by stream."""
+
+    def __init__(self) -> None:
+        self._rest: dict[str, bytes] = {}
+
+    def feed(self, stream: str, data: bytes) -> list[str]:
+        """The lines that `data` completes."""
+        *whole, rest = (self._rest.pop(stream, b"") + data).split(b"\n")
+        while len(rest) > _MAX_OUTPUT_LINE:
+            whole.append(rest[:_MAX_OUTPUT_LINE])
+            rest = rest[_MAX_OUTPUT_LINE:]
+        if rest:
+            self._rest[stream] = rest
+        return [text for line in whole for text in _texts(line)]
+
+    def flush(self) -> list[tuple[str, str]]:
+        """What was printed without an end of line, as (stream, line), once the step is over."""
+        rests, self._rest = self._rest, {}
+        return [(stream, text) for stream, rest in rests.items() for text in _texts(rest)]
+
+
+def _texts(line: bytes) -> list[str]:
+    # A carriage return at the end is no line of its own; one in the middle is: what it overwrites was printed too.
+    return plain_text(line.rstrip(b"\r")).split("\n")
+
+
+# --- Plain lines ---------------------------------------------------------------------------------------------------
+
+
+class PlainReporter:
+    """One line an event on stderr: time, words for people, then `key=value` for programs. For logs and pipes."""
+
+    def __init__(
+        self,
+        *,
+        verbose: bool = False,
+        stream: TextIO | None = None,
+        clock: Clock | None = None,
+        heartbeat: float = HEARTBEAT,
+    ) -> None:
+        self._sink = Sink(stream or sys.stderr)
+        self._verbose = verbose
+        self._clock = clock or SystemClock()
+        self._output = OutputLines()
+        self._heartbeat = _Heartbeat(heartbeat, self._tell_alive)
+        self._running: events.StepStarted | None = None
+        self._began = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, events.OutputReceived):
+            self._show_output(event)
+            return
+        if isinstance(event, events.StepStarted):
+            self._running, self._began = event, self._clock.monotonic()
+            self._heartbeat.start()
+        if isinstance(event, events.StepFinished | events.AttemptFailed | events.JobFinished):
+            self._heartbeat.stop()
+            for stream, text in self._output.flush():
+                self._show_line(event.job_id, stream, text)
+        self._line(describe(event), _tail(event))
+
+    def close(self) -> None:
+        """Stop the sign of life."""
+        self._heartbeat.stop()
+
+    def _show_output(self, event: events.OutputReceived) -> None:
+        if self._verbose:
+            for text in self._output.feed(event.stream, event.data):
+                self._show_line(event.job_id, event.stream, text)
+
+    def _show_line(self, job_id: str, stream: str, text: str) -> None:
+        self._line(f"│ {text}", {"type": events.OutputReceived.type, "job": job_id, "stream": stream})
+
+    def _tell_alive(self) -> None:
+        event = self._running
+        if event is not None:
+            since = format_duration(self._clock.monotonic() - self._began)
+            self._line(
+                f"{_who(event)}: still running after {since}",
+                {"type": "step.running", "job": event.job_id, "step": str(event.step)},
+            )
+
+    def _line(self, words: str, tail: Mapping[str, str]) -> None:
+        pairs = " ".join(f"{key}={_quoted(value)}" for key, value in tail.items())
+        self._sink.write(f"{_timestamp(self._clock.now())}  {words}  {pairs}")
+
+
+class _Heartbeat:
+    """Calls `beat` again and again while it is started."""
+
+    def __init__(self, interval: float, beat: Callable[[], None]) -> None:
+        self._interval = interval
+        self._beat = beat
+        self._stop: threading.Event | None = None
+
+    def start(self) -> None:
+        self.stop()
+        stop = self._stop = threading.Event()
+        threading.Thread(target=self._run, args=(stop,), name="logist-heartbeat", daemon=True).start()
+
+    def stop(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+            self._stop = None
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.wait(self._interval):
+            self._beat()
+
+
+def _timestamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _quoted(value: str) -> str:
+    plain = value and value.isprintable() and not any(character in ' "=\\' for character in value)
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def quote(text: str) -> str:
+    """An agent's words in one line, bounded."""
+    words = one_line(text)
+    return f"“{words if len(words) <= _MAX_QUOTE else words[: _MAX_QUOTE - 1] + '…'}”" if words else "(no words)"
+
+
+def describe(event: Event) -> str:
+    """One event in words, in one line."""
+    match event:
+        case events.StateChanged() if event.trigger is Trigger.PROCEED:
+            return f"goes on: {one_line(event.reason.sentence)}"
+        case events.StateChanged():
+            return f"{event.before} → {event.after}: {one_line(event.reason.sentence)}"
+        case events.StepStarted():
+            again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+            return f"{_who(event)} begins{again}, phase {one_line(event.phase)}"
+        case events.AttemptFailed():
+            how = f"{event.kind}{again_words(event.retry_in)}"
+            return f"step {event.step} attempt {event.attempt} failed ({how}): {quote(event.detail)}"
+        case events.CheckFinished():
+            return f"check {one_line(event.result.name)} {check_words(event.result)}"
+        case events.StepFinished():
+            return _describe_step(event)
+        case events.Notice():
+            return one_line(event.message)
+        case events.StopRequested():
+            return stop_words(event.now)
+        case events.JobFinished():
+            return f"{event.status.replace('_', ' ')}: {one_line(event.reason.sentence)}"
+        case _:
+            return event.type
+
+
+def again_words(retry_in: float | None) -> str:
+    """When a failed attempt is followed by another one."""
+    if retry_in is None:
+        return ""
+    return f", again in {format_duration(retry_in)}" if retry_in else ", asked again"
+
+
+def check_words(result: CheckResult) -> str:
+    """How a check ended, in words."""
+    if result.passed:
+        return f"passed in {format_duration(result.duration)}"
+    how = "did not finish" if result.exit_code is None else f"failed with exit code {result.exit_code}"
+    return how if result.required else f"{how} (not required)"
+
+
+def _who(event: events.StepStarted | events.StepFinished) -> str:
+    return f"step {event.step} {event.role} {one_line(event.agent)}"
+
+
+def _describe_step(event: events.StepFinished) -> str:
+    words = f"{_who(event)}: {event.action} in {format_duration(event.duration)}"
+    files = f", {count(event.files_changed, 'file')} changed" if event.files_changed else ""
+    return f"{words}{files}: {quote(event.summary)}" if event.summary else words + files
+
+
+def count(number: int, name: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def stop_words(now: bool) -> str:
+    """What happens after the operator asked to stop, and what asking again does."""
+    if now:
+        return "stopping now; unfinished work is kept, and `run` goes on later. Once more: exit at once"
+    return "stopping after this step. Press Ctrl-C again to stop it now"
+
+
+def _tail(event: Event) -> dict[str, str]:
+    """What a program may want of an event: stable names, no long texts."""
+    tail = {"type": event.type, "job": event.job_id}
+    match event:
+        case events.StateChanged():
+            tail |= {"trigger": event.trigger, "before": event.before, "after": event.after}
+            tail |= {"reason": event.reason.code}
+        case events.StepStarted() | events.StepFinished():
+            tail |= {"step": str(event.step), "role": event.role, "agent": event.agent}
+        case events.AttemptFailed():
+            tail |= {"step": str(event.step), "attempt": str(event.attempt), "kind": event.kind}
+        case events.CheckFinished():
+            tail |= {"step": str(event.step), "check": event.result.name, "passed": str(event.result.passed).lower()}
+        case events.JobFinished():
+            tail |= {"status": event.status, "reason": event.reason.code, "exit_code": str(event.exit_code)}
+        case events.StopRequested():
+            tail |= {"now": str(event.now).lower()}
+    if isinstance(event, events.StepFinished):
+        tail |= {"action": event.action, "duration": f"{event.duration:g}", "files": str(event.files_changed)}
+        tail |= _usage(event.usage) | {"commit": event.commit[:12]}
+    return {key: one_line(str(value)) for key, value in tail.items()}
+
+
+def _usage(usage: Usage) -> dict[str, str]:
+    cost = {} if usage.cost is None else {"cost": f"{usage.cost:.4f}"}
+    tokens = [number for number in (usage.input_tokens, usage.output_tokens) if number is not None]
+    return cost | ({"tokens": str(sum(tokens))} if tokens else {})
+
+
+# --- JSON lines ----------------------------------------------------------------------------------------------------
+
+
+class JsonReporter:
+    """JSON Lines on stdout, one record an event; `job.finished` is the last. Agent output only when `verbose`."""
+
+    def __init__(self, *, verbose: bool = False, stream: TextIO | None = None, clock: Clock | None = None) -> None:
+        self._sink = Sink(stream or sys.stdout)
+        self._verbose = verbose
+        self._clock = clock or SystemClock()
+        self._output = OutputLines()
+        self._seq = 0
+
+    def emit(self, event: Event) -> None:
+        """Write one event as a record."""
+        if isinstance(event, events.OutputReceived):
+            if self._verbose:
+                for text in self._output.feed(event.stream, event.data):
+                    self._output_record(event.job_id, event.step, event.stream, text)
+            return
+        if isinstance(event, events.StepFinished | events.AttemptFailed | events.JobFinished):
+            for stream, text in self._output.flush():
+                self._output_record(event.job_id, event.step, stream, text)
+        self._record(event.type, event.job_id, _fields(event))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _output_record(self, job_id: str, step: int, stream: str, text: str) -> None:
+        self._record(events.OutputReceived.type, job_id, {"step": step, "stream": stream, "text": text})
+
+    def _record(self, kind: str, job_id: str, content: Mapping[str, object]) -> None:
+        self._seq += 1
+        at = _timestamp(self._clock.now())
+        head = {"v": STREAM_VERSION, "seq": self._seq, "ts": at, "type": kind, "job": job_id}
+        # ASCII, so that no terminal and no locale can make anything else of it.
+        self._sink.write(json.dumps({**head, **content}, ensure_ascii=True))
+
+
+def _fields(event: Event) -> dict[str, object]:
+    from pydantic_core import to_jsonable_python
+
+    values = {item.name: getattr(event, item.name) for item in fields(event) if item.name != "job_id"}
+    return {key: plain_values(to_jsonable_python(value)) for key, value in values.items()}
+
+
+# --- The verdict alone ---------------------------------------------------------------------------------------------
+
+
+class QuietReporter:
+    """One line on stderr when the run is over."""
+
+    def __init__(self, *, stream: TextIO | None = None) -> None:
+        self._sink = Sink(stream or sys.stderr)
+
+    def emit(self, event: Event) -> None:
+        """Show the end, and nothing else."""
+        if isinstance(event, events.JobFinished):
+            self._sink.write(f"{event.job_id}: {describe(event)}")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+# --- Choosing ------------------------------------------------------------------------------------------------------
+
+
+def shows_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether a live view makes sense on `stream`: a terminal that can move its cursor.
+
+    Asked of the stream itself: what rich would answer can be bent by variables that CI systems set.
+    """
+    return stream.isatty() and environ.get("TERM", "") not in ("", "dumb")
+
+
+@contextlib.contextmanager
+def open_reporter(
+    progress: str, *, environ: Mapping[str, str], verbose: bool = False, clock: Clock | None = None
+) -> Iterator[ConsoleReporter]:
+    """A reporter for one run, closed at its end whatever happens.
+
+    `progress` is auto, tty, plain, json or none: auto is a live view on a terminal and plain lines elsewhere.
+    """
+    reporter = _reporter(progress, environ, verbose, clock)
+    with contextlib.closing(reporter):
+        yield reporter
+
+
+def _reporter(progress: str, environ: Mapping[str, str], verbose: bool, clock: Clock | None) -> ConsoleReporter:
+    match progress:
+        case "json":
+            return JsonReporter(verbose=verbose, clock=clock)
+        case "none":
+            return QuietReporter()
+        case "auto" | "tty" if shows_live(sys.stderr, environ):
+            # Imported here: rich is slow to load, and of use on a terminal only.
+            from logist.console.live import LiveReporter
+
+            return LiveReporter(environ=environ, verbose=verbose, clock=clock)
+        case _:
+            return PlainReporter(verbose=verbose, clock=clock)

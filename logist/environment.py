@@ -1,0 +1,16 @@
+"""What a command that Logist starts may inherit of the caller's environment: an allow-list, never the whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+_ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
+
+
+def inherited(environ: Mapping[str, str], names: Iterable[str] = ()) -> dict[str, str]:
+    """The part of `environ` that is passed on: the allow-list, LC_*, and the variables called `names`."""
+    wanted = {*_ALLOWED, *names}
+    kept = {key: value for key, value in environ.items() if key in wanted or key.startswith("LC_")}
+    kept.setdefault("PATH", os.defpath)
+    return kept

@@ -1,0 +1,78 @@
+"""What a user can act on: one error with a message, a hint and an exit code, and its few children."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Every exit code of the command line; the table is in docs/05_cli_reference.md."""
+
+    SUCCESS = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    INTERVENTION_REQUIRED = 3
+    CANCELED = 4
+    CHUNK_FAILED = 5
+    WRONG_STATE = 6
+    BUSY = 75
+    INVALID = 78
+    TIMEOUT = 124
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class LogistError(Exception):
+    """A problem the user can act on: shown as one `Error:` line and one `Hint:` line."""
+
+    exit_code = ExitCode.UNEXPECTED
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageProblem(LogistError):
+    """The request itself is wrong: an unknown job, a bad id, options that exclude each other."""
+
+    exit_code = ExitCode.USAGE
+
+
+class JobNotFound(UsageProblem):
+    """No job of that id is in the jobs folder."""
+
+
+class WrongState(LogistError):
+    """The job's state does not allow the command; nothing was done."""
+
+    exit_code = ExitCode.WRONG_STATE
+
+
+class JobBusy(LogistError):
+    """Another runner holds the job's lease."""
+
+    exit_code = ExitCode.BUSY
+
+
+class InvalidFile(LogistError):
+    """A manifest, history, configuration or job file can't be read or is not valid."""
+
+    exit_code = ExitCode.INVALID
+
+
+class AgentUnavailable(LogistError):
+    """The program that plays a role is not there, or its settings are incomplete."""
+
+    exit_code = ExitCode.INVALID
+
+
+class StorageFailed(LogistError):
+    """A record could not be made durable (disk full, input/output error); the run stops where it is."""
+
+
+class WorkspaceFailed(LogistError):
+    """The workspace or its evidence repository could not be read or written."""

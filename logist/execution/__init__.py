@@ -1,0 +1,126 @@
+"""Commands and where they run: `Command`, `CommandResult` and the `WorkerAdapter` protocol.
+
+Only the modules of this package import `subprocess`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from logist.processes import ProcessIdentity
+
+
+class Ended(StrEnum):
+    """How a command came to its end."""
+
+    EXITED = "exited"
+    TIMED_OUT = "timed_out"
+    CANCELED = "canceled"
+    NOT_STARTED = "not_started"
+    #: What watched the command was killed: how the command ended is not known. Nothing of it lives.
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command to run. Give either `argv` or `shell` (a line for /bin/sh -c), never both."""
+
+    cwd: Path
+    env: dict[str, str]
+    argv: tuple[str, ...] = ()
+    shell: str | None = None
+    #: Fed from an unlinked file, so a command that never reads can't block; None: /dev/null.
+    stdin: bytes | None = None
+    #: Seconds of wall time, and seconds without output; None is unlimited.
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    #: Raw output goes here, bounded: the first and the last part are kept, the middle dropped and counted.
+    stdout_log: Path | None = None
+    stderr_log: Path | None = None
+    #: Bytes kept of each stream, half head and half tail.
+    log_limit: int = 8_000_000
+    #: Descriptors that every started process inherits: the job's lease.
+    inherit: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.argv) == (self.shell is not None):
+            raise ValueError("give argv or shell, one of the two")
+
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        """The argument vector that is executed."""
+        return self.argv if self.shell is None else ("/bin/sh", "-c", self.shell)
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What one stream carried: everything is counted and hashed, `head` and `tail` are kept."""
+
+    total: int = 0
+    sha256: str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    head: bytes = b""
+    tail: bytes = b""
+
+    @property
+    def kept(self) -> bytes:
+        """Head and tail as one; where the middle was dropped a line says how many bytes are missing."""
+        dropped = self.total - len(self.head) - len(self.tail)
+        if dropped <= 0:
+            return self.head + self.tail
+        return self.head + f"\n[... {dropped} bytes not kept ...]\n".encode() + self.tail
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended. `exit_code` is 128+n for signal n and None when nothing ran or it was lost."""
+
+    ended: Ended
+    exit_code: int | None
+    #: Seconds of wall time.
+    duration: float
+    stdout: StreamResult = field(default_factory=StreamResult)
+    stderr: StreamResult = field(default_factory=StreamResult)
+    #: Processes that outlived the command and were killed.
+    survivors_killed: int = 0
+    #: Why nothing ran, or why it was stopped.
+    detail: str = ""
+    #: The program is not there or not executable: trying again is no use.
+    program_missing: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """The command ran to its own end with exit code 0."""
+        return self.ended is Ended.EXITED and self.exit_code == 0
+
+
+#: Asked often (every 50 ms at least) while a command runs; a sentence means: stop it now, this is why.
+CancelCheck = Callable[[], str | None]
+#: Takes (stream, bytes): stream is "stdout" or "stderr".
+OutputSink = Callable[[str, bytes], None]
+#: Called once the process exists and before the command itself runs; when it raises, the command never runs.
+StartedHook = Callable[[ProcessIdentity], None]
+
+
+class WorkerAdapter(Protocol):
+    """A place where commands run."""
+
+    name: str
+
+    def run(
+        self,
+        command: Command,
+        *,
+        cancel: CancelCheck | None = None,
+        on_output: OutputSink | None = None,
+        on_started: StartedHook | None = None,
+    ) -> CommandResult:
+        """Run one command to its end; nothing that it started lives when this returns."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the adapter holds. It can't run anything afterwards."""
+        ...

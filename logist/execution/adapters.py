@@ -1,0 +1,57 @@
+"""Adapters by name: a dict of our own, then the entry points of the group `logist.adapters`. Loaded when asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from logist.errors import LogistError, UsageProblem
+from logist.execution import WorkerAdapter
+
+#: Makes an adapter. It is called without arguments, once a run.
+AdapterFactory = Callable[[], WorkerAdapter]
+
+ENTRY_POINT_GROUP = "logist.adapters"
+
+#: Name -> "module:factory", imported only when the adapter is used.
+BUILT_IN: dict[str, str] = {"local": "logist.execution.local:LocalWorkerAdapter"}
+
+
+def adapter_names() -> tuple[str, ...]:
+    """The names of all adapters, ours first."""
+    return (*BUILT_IN, *sorted(set(_plugins()) - set(BUILT_IN)))
+
+
+def open_adapter(name: str) -> WorkerAdapter:
+    """A new adapter, to be closed by the caller. Raises UsageProblem for an unknown name, else as its factory does."""
+    return adapter_factory(name)()
+
+
+def adapter_factory(name: str) -> AdapterFactory:
+    """What makes the adapter `name`. A name of ours can't be taken over by an entry point."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return cast(AdapterFactory, getattr(import_module(module), attribute))
+    plugins = _plugins()
+    if name not in plugins:
+        raise _unknown(name, (*BUILT_IN, *sorted(plugins)))
+    try:
+        return cast(AdapterFactory, plugins[name].load())
+    except (ImportError, AttributeError) as error:
+        raise LogistError(
+            f"The adapter {name!r} can't be loaded from {plugins[name].value}: {error}.",
+            "Install or update the package that provides it, or choose another adapter.",
+        ) from error
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> UsageProblem:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return UsageProblem(f"There is no adapter named {name!r}.", f"{hint}Known: {', '.join(known)}.")

@@ -1,0 +1,180 @@
+"""Finds and kills what is left of a command after both the runner and its wardens died. Linux only: reads /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from logist.errors import JobBusy
+from logist.processes import ProcessIdentity, boot_id, start_time
+
+#: Seconds that a process gets to be gone after SIGKILL: longer means it hangs in the kernel.
+_PATIENCE = 10.0
+_PACE = 0.005
+#: A process that forks and exits all the time can be missed by one look; not by that many.
+_LOOKS = 3
+
+
+def kill_leftovers(
+    process: ProcessIdentity | None, *, marker: tuple[str, str] | None = None, lock_path: Path | None = None
+) -> int:
+    """Kill what is left of a recorded command; how many processes. Never pid 1, this process or its ancestors.
+
+    That is the process itself, its session and group, every process with `marker` (NAME, VALUE) in its environment,
+    and every process that holds the file `lock_path` open. Ask for the lock itself first and wait a moment: wardens
+    hold it, too, while they clean up by themselves. Raises JobBusy when something can't be killed.
+    """
+    if not Path("/proc/self/stat").exists():
+        return 0
+    search = _Search(process, _entry(marker), _inode(lock_path))
+    spared = _ancestry()
+    dead: set[tuple[int, int]] = set()
+    looks = 0
+    while looks < _LOOKS:
+        found = list(search.kill_round(spared))
+        _await_death(found)
+        dead.update((one.pid, one.start_time) for one in found)
+        looks = 0 if found else looks + 1
+        if not found:
+            time.sleep(_PACE)
+    return len(dead)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A living process as /proc/PID/stat tells it."""
+
+    pid: int
+    group: int
+    session: int
+    start_time: int
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What makes a process one of ours."""
+
+    process: ProcessIdentity | None
+    entry: bytes | None
+    inode: tuple[int, int] | None
+
+    def kill_round(self, spared: frozenset[int]) -> Iterator[_Candidate]:
+        """Kill every match there is now, the youngest first: those are the ones that run away."""
+        for pid in sorted(_pids(), reverse=True):
+            candidate = None if pid in spared else _look_at(pid)
+            if candidate is not None and self._matches(candidate) and _kill(candidate):
+                yield candidate
+
+    def _matches(self, candidate: _Candidate) -> bool:
+        return self._recorded(candidate) or self._marked(candidate.pid) or self._holds_file(candidate.pid)
+
+    def _recorded(self, candidate: _Candidate) -> bool:
+        process = self.process
+        if process is None or process.boot_id != boot_id() or process.pid <= 1:
+            return False
+        if candidate.pid == process.pid:
+            return candidate.start_time == process.start_time
+        if process.pid not in (candidate.group, candidate.session) or candidate.start_time < process.start_time:
+            return False
+        # The number of a session is not given again while it has members, so a leader that is another process
+        # now means another session.
+        return start_time(process.pid) in (None, process.start_time)
+
+    def _marked(self, pid: int) -> bool:
+        if self.entry is None:
+            return False
+        try:
+            return self.entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return False  # Gone meanwhile, or another user's: not one that we started.
+
+    def _holds_file(self, pid: int) -> bool:
+        if self.inode is None:
+            return False
+        try:
+            return any(_inode(fd) == self.inode for fd in Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:
+            return False
+
+
+def _entry(marker: tuple[str, str] | None) -> bytes | None:
+    return None if marker is None else os.fsencode("=".join(marker))
+
+
+def _inode(path: Path | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a Path per process is slow
+
+
+def _look_at(pid: int) -> _Candidate | None:
+    fields = _stat(pid)
+    if not fields or fields[0] in (b"Z", b"X"):
+        return None
+    return _Candidate(pid, int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def _stat(pid: int) -> list[bytes]:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return []
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
+def _ancestry() -> frozenset[int]:
+    spared = {0, 1}
+    pid = os.getpid()
+    while pid not in spared:
+        spared.add(pid)
+        fields = _stat(pid)
+        pid = int(fields[1]) if fields else 0
+    return frozenset(spared)
+
+
+def _kill(candidate: _Candidate) -> bool:
+    """SIGKILL for this very process; False when it is gone."""
+    try:
+        handle = os.pidfd_open(candidate.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # The handle can't come to mean another process; that it means the right one is seen only now.
+        if start_time(candidate.pid) != candidate.start_time:
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    except PermissionError as error:
+        raise _immortal(candidate.pid) from error
+    finally:
+        os.close(handle)
+    return True
+
+
+def _await_death(killed: list[_Candidate]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    for one in killed:
+        while start_time(one.pid) == one.start_time:
+            if time.monotonic() > deadline:
+                raise _immortal(one.pid)
+            time.sleep(_PACE)
+
+
+def _immortal(pid: int) -> JobBusy:
+    return JobBusy(
+        f"Process {pid}, left over from an earlier step, can't be ended.",
+        f"End it by hand (kill -9 {pid}, as its owner), then run again.",
+    )

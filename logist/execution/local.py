@@ -1,0 +1,606 @@
+"""Runs commands on this machine, each below a warden (`_warden.py`), so that nothing they start lives on.
+
+On Linux nothing survives: not a daemon that left its session, not after success, not when the runner or the warden
+is killed with SIGKILL. On other systems the command's process group is killed and no more: a process that left the
+group survives.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import math
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from logist.errors import LogistError, StorageFailed
+from logist.execution import (
+    CancelCheck,
+    Command,
+    CommandResult,
+    Ended,
+    OutputSink,
+    StartedHook,
+    StreamResult,
+    _warden,
+)
+from logist.execution.leftovers import kill_leftovers
+from logist.processes import ProcessIdentity, boot_id
+
+#: Seconds between SIGTERM and SIGKILL for a command that is stopped.
+GRACE = 2.0
+#: Seconds between two looks at the cancel request; the promise is 50 ms.
+_CANCEL_PACE = 0.04
+_CHUNK = 65536
+#: One argument or one environment entry may not be longer (MAX_ARG_STRLEN, the closing NUL included).
+_LONGEST_STRING = 32 * resource.getpagesize()
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP})
+
+
+class _WardenGoneError(Exception):
+    """The line to the warden is closed: it was killed, or never came up."""
+
+
+class LocalWorkerAdapter:
+    """Runs commands on this machine; several threads may use it at once. `grace` is in seconds."""
+
+    name = "local"
+
+    def __init__(self, *, grace: float = GRACE) -> None:
+        self._grace = grace
+        self._lock = threading.Lock()
+        self._keeper: _Keeper | None = None
+        self._idle: list[_Warden] = []
+        self._closed = False
+
+    def run(
+        self,
+        command: Command,
+        *,
+        cancel: CancelCheck | None = None,
+        on_output: OutputSink | None = None,
+        on_started: StartedHook | None = None,
+    ) -> CommandResult:
+        """Run one command to its end; nothing that it started lives when this returns or raises.
+
+        Raises StorageFailed when a log or the input can't be written, and whatever the callbacks raise.
+        """
+        why = None if cancel is None else cancel()
+        if why is not None:
+            return CommandResult(Ended.CANCELED, None, 0.0, detail=why)
+        if problem := _unrunnable(command):
+            return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=problem)
+        with ExitStack() as stack:
+            plumbing = _Plumbing.lay(command, on_output, stack)
+            warden = self._take_warden()
+            stack.callback(self._give_back, warden)
+            return _Execution(command, warden, plumbing, self._grace, cancel, on_started).run()
+
+    def close(self) -> None:
+        """End the helper processes and wait for them; waits for commands that other threads still run."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            keeper, self._keeper = self._keeper, None
+        for warden in idle:
+            warden.close()
+        if keeper is not None:
+            keeper.close()
+
+    def _take_warden(self) -> _Warden:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this adapter is closed")
+            if self._keeper is not None and not self._keeper.is_alive():
+                self._drop_keeper(self._keeper)
+            while self._idle:
+                warden = self._idle.pop()
+                if warden.is_ready():
+                    return warden
+                warden.close()
+            if self._keeper is None:
+                self._keeper = _Keeper()
+            return self._keeper.warden()
+
+    def _drop_keeper(self, keeper: _Keeper) -> None:
+        # Its wardens work on, but nobody would clean up behind one that is killed.
+        while self._idle:
+            self._idle.pop().close()
+        keeper.close()
+        self._keeper = None
+
+    def _give_back(self, warden: _Warden) -> None:
+        with self._lock:
+            if warden.clean and warden.keeper is self._keeper:
+                self._idle.append(warden)
+                return
+        warden.close()
+
+
+class _Keeper:
+    """The runner's end of the keeper process, which starts the wardens."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = count(1)
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            program = [_interpreter(), "-I", "-S", str(Path(_warden.__file__)), str(theirs.fileno()), str(os.getpid())]
+            try:
+                self._process = subprocess.Popen(
+                    program,
+                    cwd="/",
+                    env=_library_path(),
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._control.close()
+                raise _no_warden(error.strerror or str(error)) from error
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def warden(self) -> _Warden:
+        """A new warden. Raises LogistError when the keeper does not take the order."""
+        ours, theirs = socket.socketpair()
+        number = next(self._numbers)
+        with theirs, self._lock:
+            try:
+                socket.send_fds(
+                    self._control, [_warden.CONTROL.pack(_warden.NEW, number)], [theirs.fileno()], _warden.NO_SIGNAL
+                )
+            except OSError as error:
+                ours.close()
+                raise _no_warden(error.strerror or str(error)) from error
+        return _Warden(self, number, ours)
+
+    def sweep(self, number: int) -> int:
+        """Wait until a warden that was killed and everything below it are gone; how many had to be killed."""
+        with self._lock:
+            try:
+                self._control.sendall(_warden.CONTROL.pack(_warden.SWEEP, number), _warden.NO_SIGNAL)
+                answer = _warden.receive_frame(self._control)
+            except OSError:
+                return 0
+        return 0 if answer is None else int(answer["killed"])
+
+    def close(self) -> None:
+        """Let the process end, which it does after its last warden, and wait for it."""
+        self._control.close()
+        self._process.wait()
+
+
+def _interpreter() -> str:
+    if not sys.executable:
+        raise _no_warden("this Python does not know its own program")
+    return sys.executable
+
+
+def _library_path() -> dict[str, str]:
+    # What an interpreter outside the system's folders may need to start; nothing else: the agent can read it.
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+
+
+def _no_warden(why: str) -> LogistError:
+    return LogistError(
+        f"The process that watches commands could not be started: {why}.",
+        "Check the limits on processes and open files (ulimit -u, ulimit -n), then run again.",
+    )
+
+
+class _Warden:
+    """The runner's end of one warden process, which runs one command at a time."""
+
+    def __init__(self, keeper: _Keeper, number: int, sock: socket.socket) -> None:
+        self.keeper = keeper
+        #: It has nothing to do and nothing left of the last command.
+        self.clean = True
+        self._number = number
+        self._sock = sock
+
+    def fileno(self) -> int:
+        """Readable when the warden has something to tell or is gone."""
+        return self._sock.fileno()
+
+    def is_ready(self) -> bool:
+        """Whether an idle one is still there: it never speaks unasked, so anything to read is the end."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return not poll.poll(0)
+
+    def start(self, request: dict[str, Any], fds: list[int]) -> None:
+        """Have it fork the command, which then waits at the barrier."""
+        self.clean = False
+        try:
+            _warden.send_frame(self._sock, request, fds)
+        except OSError as error:
+            raise _WardenGoneError from error
+
+    def order(self, order: bytes) -> None:
+        """GO, STOP or KILL."""
+        try:
+            self._sock.sendall(order, _warden.NO_SIGNAL)
+        except OSError as error:
+            raise _WardenGoneError from error
+
+    def receive(self) -> dict[str, Any]:
+        """What it tells next."""
+        try:
+            message = _warden.receive_frame(self._sock)
+        except OSError as error:
+            raise _WardenGoneError from error
+        if message is None:
+            raise _WardenGoneError
+        return message
+
+    def abandon(self) -> None:
+        """Hang up and wait until it has killed what it has and is gone itself."""
+        self.clean = False
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+            while self._sock.recv(_CHUNK):
+                continue
+        self.sweep()
+
+    def sweep(self) -> int:
+        """After its death: wait until nothing below it is left; how many had to be killed."""
+        return self.keeper.sweep(self._number)
+
+    def close(self) -> None:
+        """Hang up: it kills what it has and ends."""
+        self._sock.close()
+
+
+class _Stream:
+    """One output stream of the command: counted, hashed, its two ends kept, the first of them logged as it comes."""
+
+    def __init__(self, name: str, fd: int, limit: int, log: _Log | None, sink: OutputSink | None) -> None:
+        self.fd = fd
+        self._name = name
+        self._log = log
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self._total = 0
+        self._head = bytearray()
+        self._head_limit = limit // 2
+        self._tail = bytearray()
+        self._tail_limit = limit - self._head_limit
+
+    def read(self) -> int | None:
+        """Take what is there; how many bytes, 0 at the end of the stream, None when nothing is there now."""
+        try:
+            data = os.read(self.fd, _CHUNK)
+        except BlockingIOError:
+            return None
+        if data:
+            self._take(data)
+        return len(data)
+
+    def drain(self) -> None:
+        """Take what the pipe still holds. No more than that: somebody out of our reach might go on writing."""
+        left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else _CHUNK
+        while left > 0 and (size := self.read()):
+            left -= size
+
+    def finish(self) -> StreamResult:
+        """What it carried; the log gets its end."""
+        result = StreamResult(self._total, self._hash.hexdigest(), bytes(self._head), bytes(self._tail))
+        if self._log is not None:
+            self._log.write(result.kept[len(self._head) :])
+        return result
+
+    def _take(self, data: bytes) -> None:
+        self._total += len(data)
+        self._hash.update(data)
+        room = self._head_limit - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            if self._log is not None:
+                self._log.write(data[:room])
+        if len(data) > room:
+            self._tail += data[max(room, 0) :]
+            del self._tail[: max(0, len(self._tail) - self._tail_limit)]
+        if self._sink is not None:
+            self._sink(self._name, data)
+
+
+class _Log:
+    """A log file. A failed write is an error: half a log must not pass for a whole one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def write(self, data: bytes) -> None:
+        """Write all of it, unbuffered, so that others can follow. Raises StorageFailed."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self.fd, rest) :]
+            except OSError as error:
+                raise _unwritable(self._path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"The output of the command can't be written to {path}: {error.strerror}.",
+        "Make room or give access to that folder, then run again.",
+    )
+
+
+class _Plumbing(NamedTuple):
+    """The descriptors of one command: what it gets, and our ends of its output."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+    streams: tuple[_Stream, _Stream]
+
+    @classmethod
+    def lay(cls, command: Command, sink: OutputSink | None, stack: ExitStack) -> _Plumbing:
+        """Open everything; `stack` closes what is still open in the end."""
+        stdin = _input(command.stdin, stack)
+        out, stdout = _output("stdout", command.stdout_log, command.log_limit, sink, stack)
+        err, stderr = _output("stderr", command.stderr_log, command.log_limit, sink, stack)
+        return cls(stdin, stdout, stderr, (out, err))
+
+
+def _input(data: bytes | None, stack: ExitStack) -> int:
+    if not data:
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        return fd
+    try:
+        file = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - the stack is the context
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        file.seek(0)
+    except OSError as error:
+        raise StorageFailed(
+            f"The input of the command can't be written to {tempfile.gettempdir()}: {error.strerror}.",
+            "Make room there or set TMPDIR to another folder, then run again.",
+        ) from error
+    return file.fileno()
+
+
+def _output(name: str, path: Path | None, limit: int, sink: OutputSink | None, stack: ExitStack) -> tuple[_Stream, int]:
+    log = None if path is None else _Log(path)
+    if log is not None:
+        stack.callback(os.close, log.fd)
+    reader, writer = os.pipe()
+    stack.callback(os.close, reader)
+    stack.callback(os.close, writer)
+    os.set_blocking(reader, False)
+    return _Stream(name, reader, limit, log, sink), writer
+
+
+class _Stop(NamedTuple):
+    """Why the command is stopped."""
+
+    ended: Ended
+    why: str
+
+
+class _Execution:
+    """One command from its start to its end."""
+
+    def __init__(
+        self,
+        command: Command,
+        warden: _Warden,
+        plumbing: _Plumbing,
+        grace: float,
+        cancel: CancelCheck | None,
+        on_started: StartedHook | None,
+    ) -> None:
+        self._command = command
+        self._warden = warden
+        self._plumbing = plumbing
+        self._grace = grace
+        self._cancel = cancel
+        self._on_started = on_started
+        self._process: ProcessIdentity | None = None
+        self._going = False
+        self._stop: _Stop | None = None
+        self._began = self._last_output = self._last_look = time.monotonic()
+
+    def run(self) -> CommandResult:
+        """Run it."""
+        try:
+            return self._finish(self._carry_out())
+        except _WardenGoneError:
+            return self._lost()
+        except BaseException:
+            self._warden.abandon()
+            raise
+
+    def _carry_out(self) -> dict[str, Any]:
+        """Start, hold at the barrier for `on_started`, watch to the end; the warden's last word."""
+        plumbing = self._plumbing
+        self._warden.start(
+            _request(self._command, self._grace),
+            [plumbing.stdin, plumbing.stdout, plumbing.stderr, *self._command.inherit],
+        )
+        message = self._warden.receive()
+        if "pid" not in message:
+            return message
+        self._process = ProcessIdentity(message["pid"], message["start_time"], boot_id())
+        if self._on_started is not None:
+            self._on_started(self._process)
+        self._began = self._last_output = self._last_look = time.monotonic()
+        # Before the order is sent: should that fail half-way, the command may have run.
+        self._going = True
+        self._warden.order(_warden.GO)
+        return self._watch()
+
+    def _watch(self) -> dict[str, Any]:
+        streams = {stream.fd: stream for stream in self._plumbing.streams}
+        poll = select.poll()
+        for fd in (self._warden.fileno(), *streams):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poll.poll(self._patience())]
+            for fd in ready:
+                if (stream := streams.get(fd)) is None:
+                    continue
+                if stream.read() == 0:
+                    poll.unregister(fd)
+                else:
+                    self._last_output = time.monotonic()
+            if self._warden.fileno() in ready:
+                return self._warden.receive()
+            if self._stop is None and (stop := self._due()) is not None:
+                self._stop = stop
+                self._warden.order(_warden.STOP)
+
+    def _patience(self) -> int | None:
+        """Milliseconds until the next thing to look at; None: until something comes."""
+        if self._stop is not None:
+            return None
+        moments = []
+        if self._cancel is not None:
+            moments.append(self._last_look + _CANCEL_PACE)
+        if self._command.timeout is not None:
+            moments.append(self._began + self._command.timeout)
+        if self._command.idle_timeout is not None:
+            moments.append(self._last_output + self._command.idle_timeout)
+        return max(0, math.ceil((min(moments) - time.monotonic()) * 1000)) if moments else None
+
+    def _due(self) -> _Stop | None:
+        now = time.monotonic()
+        limit, idle = self._command.timeout, self._command.idle_timeout
+        if limit is not None and now >= self._began + limit:
+            return _Stop(Ended.TIMED_OUT, f"it ran longer than {limit:g} s")
+        if idle is not None and now >= self._last_output + idle:
+            return _Stop(Ended.TIMED_OUT, f"it printed nothing for {idle:g} s")
+        if self._cancel is not None and now >= self._last_look + _CANCEL_PACE:
+            self._last_look = now
+            why = self._cancel()
+            return None if why is None else _Stop(Ended.CANCELED, why)
+        return None
+
+    def _finish(self, message: dict[str, Any]) -> CommandResult:
+        left = message.get("left", [])
+        self._warden.clean = not left
+        result = replace(self._result(message), survivors_killed=message.get("killed", 0))
+        if not left:
+            return result
+        stubborn = f"processes of another user could not be ended: {', '.join(map(str, left))}"
+        return replace(result, detail=f"{result.detail}; {stubborn}" if result.detail else stubborn)
+
+    def _result(self, message: dict[str, Any]) -> CommandResult:
+        duration = time.monotonic() - self._began
+        out, err = self._collect()
+        if "failed" in message:
+            detail = _why_not(self._command, message["failed"], message["errno"])
+            missing = message["failed"] == "exec" and message["errno"] in _MISSING
+            return CommandResult(Ended.NOT_STARTED, None, duration, out, err, detail=detail, program_missing=missing)
+        code = _exit_code(message["status"])
+        if self._stop is not None and message["stopped"]:
+            return CommandResult(self._stop.ended, code, duration, out, err, detail=self._stop.why)
+        return CommandResult(Ended.EXITED, code, duration, out, err, detail=_signal_name(message["status"]))
+
+    def _lost(self) -> CommandResult:
+        """The warden is gone: see that nothing lives, and say that the end is not known."""
+        killed = self._warden.sweep()
+        if not self._going:
+            why = "the process that watches commands ended before the command ran"
+            return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=why)
+        if self._process is not None:
+            # The keeper may have been killed too; the command's own session can still be found.
+            killed += kill_leftovers(self._process)
+        duration = time.monotonic() - self._began
+        out, err = self._collect()
+        detail = "the process that watched the command was killed"
+        return CommandResult(Ended.LOST, None, duration, out, err, survivors_killed=killed, detail=detail)
+
+    def _collect(self) -> tuple[StreamResult, StreamResult]:
+        out, err = self._plumbing.streams
+        out.drain()
+        err.drain()
+        return out.finish(), err.finish()
+
+
+def _unrunnable(command: Command) -> str | None:
+    """Why the system could not take this command whatever happens; None when it could."""
+    for number, item in enumerate(command.spelled):
+        size = len(os.fsencode(item)) + 1
+        if "\0" in item:
+            return f"argument {number} holds a NUL character"
+        if size > _LONGEST_STRING:
+            return (
+                f"argument {number} is {size - 1} bytes long and the system takes {_LONGEST_STRING - 1}: "
+                "hand it over by standard input or a file"
+            )
+    for name, value in command.env.items():
+        if not name or "=" in name or "\0" in name + value:
+            return f"the environment variable {name!r} can't be passed on"
+        if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > _LONGEST_STRING:
+            return f"the environment variable {name} is longer than the {_LONGEST_STRING - 1} bytes the system takes"
+    return None
+
+
+def _request(command: Command, grace: float) -> dict[str, Any]:
+    return {
+        "argv": [_spell(item) for item in command.spelled],
+        "cwd": _spell(str(command.cwd)),
+        "env": {_spell(name): _spell(value) for name, value in command.env.items()},
+        "grace": grace,
+    }
+
+
+def _spell(text: str) -> str:
+    return os.fsencode(text).decode("latin-1")
+
+
+def _why_not(command: Command, stage: str, number: int) -> str:
+    reason = os.strerror(number)
+    if stage == "cwd":
+        return f"the work folder {command.cwd} can't be entered: {reason}"
+    if stage != "exec":
+        return f"no process could be started: {reason}"
+    program = command.spelled[0]
+    if number == errno.E2BIG:
+        return (
+            "the arguments and the environment are too long together: hand long ones over by standard input or a file"
+        )
+    if number == errno.ENOENT and "/" not in program:
+        return f"there is no program {program} on PATH"
+    return f"the program {program} can't be executed: {reason}"
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _signal_name(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return ""
+    with suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"

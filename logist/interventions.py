@@ -1,0 +1,345 @@
+"""A human's decisions about a job: answers to an intervention, cancel, and taking work up again.
+
+Each takes the lease, checks the state table, records one resolution or transition, and returns the new manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from logist import decision
+from logist.errors import UsageProblem, WrongState
+from logist.job_processor import actor_of, change_between, finish_restoring, open_session, recover, take_hand_edits
+from logist.job_state import change
+from logist.lifecycle import JobStatus, Lifecycle, Trigger, allowed
+from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
+from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent
+from logist.processes import boot_id
+from logist.runtime import Runtime, Session
+from logist.workspace_utils import CommitInfo
+
+#: The commands that each state allows, in the order in which a user is likely to want them.
+_COMMANDS: dict[Trigger, tuple[str, ...]] = {
+    Trigger.START: ("run", "step", "poststep"),
+    Trigger.RESOLVE: ("resolve --retry", "resolve --continue", "resolve --rewind N"),
+    Trigger.APPROVE: ("resolve --approve",),
+    Trigger.RECOVER: ("run", "step"),
+    Trigger.CANCEL: ("cancel",),
+    Trigger.REOPEN: ("rerun", "restep --step N"),
+}
+
+#: Which budget a reason says is spent, and what raises it.
+_RAISED_BY = {
+    ReasonCode.BUDGET_STEPS: "--add-steps",
+    ReasonCode.BUDGET_TIME: "--add-time",
+    ReasonCode.BUDGET_COST: "--add-cost",
+}
+
+
+@dataclass(frozen=True)
+class BudgetIncrease:
+    """What a resolution adds to the budget; time in seconds, cost in US dollars."""
+
+    steps: int = 0
+    time: float = 0.0
+    retries: int = 0
+    cost: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self != BudgetIncrease()
+
+    def added_to(self, budget: Budget) -> Budget:
+        """The raised budget; what is unlimited stays so."""
+        return Budget(
+            steps=None if budget.steps is None else budget.steps + self.steps,
+            time=None if budget.time is None else budget.time + self.time,
+            cost=None if budget.cost is None else budget.cost + self.cost,
+            tokens=budget.tokens,
+            retries=budget.retries + self.retries,
+        )
+
+
+NO_INCREASE = BudgetIncrease()
+
+
+def allowed_commands(status: JobStatus) -> tuple[str, ...]:
+    """The `logist job` commands that a job in `status` allows."""
+    return tuple(command for trigger, commands in _COMMANDS.items() if trigger in allowed(status) for command in commands)
+
+
+def resolve_retry(
+    runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE
+) -> JobManifest:
+    """Send the job on with a human's guidance; retries start anew. Raises WrongState, UsageProblem."""
+    with _resting(runtime, job_id, Trigger.RESOLVE) as session:
+        budget = _raised(session.manifest, increase)
+        sentence = f"a human said: {message}" if message else "a human said: go on"
+        _resolve(session, ResolutionKind.RETRY, Trigger.RESOLVE, ReasonCode.RESOLVED, sentence, message, budget=budget)
+        return session.manifest
+
+
+def add_budget(runtime: Runtime, job_id: str, increase: BudgetIncrease, message: str = "") -> JobManifest:
+    """Raise the budget and send the job on; what was retried stays counted unless retries are added."""
+    with _resting(runtime, job_id, Trigger.RESOLVE) as session:
+        budget = _raised(session.manifest, increase)
+        _resolve(
+            session, ResolutionKind.BUDGET, Trigger.RESOLVE, ReasonCode.RESOLVED, "the budget was raised", message,
+            budget=budget,
+        )
+        return session.manifest
+
+
+def resolve_continue(
+    runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE
+) -> JobManifest:
+    """Record the human's edits of the workspace as a step, run the checks, and go on with the supervisor.
+
+    Raises WrongState when nothing was edited, or when the job does not wait for a human.
+    """
+    with _resting(runtime, job_id, Trigger.RESOLVE) as session:
+        if not session.workspace.differs(session.manifest.head):
+            raise WrongState(
+                f"nothing was edited in {session.paths.workspace}",
+                "edit the files there first, or go on with `logist job resolve --retry -m TEXT`",
+            )
+        take_hand_edits(session, message, resolves=_raised(session.manifest, increase))
+        return session.manifest
+
+
+def resolve_approve(runtime: Runtime, job_id: str, message: str, *, override_checks: bool = False) -> JobManifest:
+    """Take the work as it is. Raises WrongState on red checks without `override_checks`, and on loose edits."""
+    with _resting(runtime, job_id, Trigger.APPROVE) as session:
+        manifest = session.manifest
+        if session.workspace.differs(manifest.head):
+            raise WrongState(
+                "the workspace has edits that no step records",
+                "record them with `logist job resolve --continue`, then approve",
+            )
+        red = tuple(check.name for check in decision.red_checks(manifest.checks))
+        missing = _unproven(manifest)
+        if (red or missing) and not (override_checks and message):
+            raise WrongState(
+                f"not approved: {'red checks: ' + ', '.join(red) if red else missing}",
+                "add --override-checks and -m REASON to take the work all the same",
+            )
+        waived = red or (tuple(check.name for check in manifest.current_checks) if missing else ())
+        sentence = "a human approved the work" + (f"; waived: {', '.join(waived)}" if waived else "")
+        _resolve(
+            session,
+            ResolutionKind.APPROVE,
+            Trigger.APPROVE,
+            ReasonCode.APPROVED,
+            sentence,
+            message,
+            waived=waived,
+        )
+        return session.manifest
+
+
+def _unproven(manifest: JobManifest) -> str:
+    if manifest.current_checks and manifest.checked_tree != manifest.tree:
+        return "the checks were not run on this tree"
+    return ""
+
+
+def resolve_rewind(
+    runtime: Runtime, job_id: str, step: int, message: str = "", increase: BudgetIncrease = NO_INCREASE
+) -> JobManifest:
+    """Go back to the end of `step` (0 is the baseline) and on from there; the dropped steps stay under a ref."""
+    with _resting(runtime, job_id, Trigger.RESOLVE) as session:
+        past = _manifest_at(session, step)
+        budget = _raised(session.manifest, increase)
+        sentence = f"a human went back to the end of step {step}"
+        _go_back(session, past, Trigger.RESOLVE, ReasonCode.RESOLVED, sentence, message, budget=budget)
+        return session.manifest
+
+
+def resolve_cancel(runtime: Runtime, job_id: str, message: str = "") -> JobManifest:
+    """Stop the job for good."""
+    with _resting(runtime, job_id, Trigger.CANCEL) as session:
+        sentence = f"canceled: {message}" if message else "canceled by a human"
+        _resolve(session, ResolutionKind.CANCEL, Trigger.CANCEL, ReasonCode.CANCELED, sentence, message)
+        return session.manifest
+
+
+def cancel_job(runtime: Runtime, job_id: str, message: str = "") -> JobManifest:
+    """Cancel a job that no living runner holds; what a dead runner left is ended and set aside first."""
+    with _resting(runtime, job_id, Trigger.CANCEL) as session:
+        sentence = f"canceled: {message}" if message else "canceled by request"
+        session.transition(Trigger.CANCEL, Reason(code=ReasonCode.CANCELED, sentence=sentence))
+        return session.manifest
+
+
+def rerun_job(runtime: Runtime, job_id: str, message: str = "") -> JobManifest:
+    """Begin again from the baseline with the whole budget; the old line stays under a ref."""
+    with _resting(runtime, job_id, Trigger.REOPEN) as session:
+        past = _manifest_at(session, 0).model_copy(update={"spent": Spent(), "line": session.manifest.line + 1})
+        sentence = f"run {past.line} begins from the baseline"
+        _go_back(session, past, Trigger.REOPEN, ReasonCode.REOPENED, sentence, message, spent=Spent(), line=past.line)
+        return session.manifest
+
+
+def restep_job(runtime: Runtime, job_id: str, step: int, message: str = "") -> JobManifest:
+    """Take `step` again, from the state before it; what it and its successors made stays under a ref."""
+    with _resting(runtime, job_id, Trigger.REOPEN) as session:
+        past = _manifest_before(session, step)
+        sentence = f"step {step} is taken again"
+        _go_back(session, past, Trigger.REOPEN, ReasonCode.REOPENED, sentence, message)
+        return session.manifest
+
+
+@contextlib.contextmanager
+def _resting(runtime: Runtime, job_id: str, trigger: Trigger) -> Iterator[Session]:
+    """A session on a job that no runner drives, recovered, whose state allows `trigger`. Raises WrongState."""
+    with open_session(runtime, job_id, command=trigger.value) as session:
+        recover(session)
+        manifest = session.manifest
+        if trigger not in allowed(manifest.status):
+            commands = ", ".join(allowed_commands(manifest.status))
+            raise WrongState(
+                f"job {manifest.id} is {manifest.status}: {trigger} is not possible", f"possible now: {commands}"
+            )
+        yield session
+
+
+def _raised(manifest: JobManifest, increase: BudgetIncrease) -> Budget:
+    """The budget after `increase`; refuses an answer that would stop at the same spent budget at once."""
+    budget = increase.added_to(manifest.budget)
+    spent = decision.spent_budget(manifest.model_copy(update={"budget": budget}))
+    if spent is not None:
+        raise WrongState(
+            f"the job would stop again at once: {spent.sentence}",
+            f"raise the budget in the same command with {_RAISED_BY[spent.code]}",
+        )
+    return budget
+
+
+def _resolve(
+    session: Session,
+    kind: ResolutionKind,
+    trigger: Trigger,
+    code: ReasonCode,
+    sentence: str,
+    message: str,
+    *,
+    budget: Budget | None = None,
+    waived: tuple[str, ...] = (),
+) -> None:
+    before = session.manifest
+    fresh = decision.with_fresh_patience(before)
+    reason = Reason(code=code, sentence=_bounded(sentence))
+    session.job.record(
+        Resolution(
+            kind=kind,
+            trigger=trigger,
+            message=message,
+            actor=actor_of(session.runtime),
+            reason=reason,
+            waived_checks=waived,
+            change=change(
+                status=Lifecycle(before.status).fire(trigger),
+                reason=reason,
+                budget=budget or before.budget,
+                spent=fresh.spent,
+                fingerprints=fresh.fingerprints,
+                guidance=message or before.guidance,
+            ),
+        )
+    )
+    session.tell_state(trigger, before.status)
+
+
+def _manifest_at(session: Session, step: int) -> JobManifest:
+    """The job as it stood at the end of `step`; 0 is its creation. Raises UsageProblem for a step not on record."""
+    state: dict[str, object] = {}
+    last = 0
+    for entry in session.runtime.store.history(session.job_id):
+        state |= entry.record.change
+        if isinstance(entry.record, Committed):
+            last = entry.record.step
+        if last == step:
+            return JobManifest.model_validate({**state, "seq": entry.seq})
+    raise UsageProblem(f"step {step} is not on record", f"the job's steps are 1 to {last}; 0 is its baseline")
+
+
+def _manifest_before(session: Session, step: int) -> JobManifest:
+    """The job as it stood when `step` was about to be taken. Raises UsageProblem for a step not on record."""
+    state: dict[str, object] = {}
+    last, before = 0, None
+    for entry in session.runtime.store.history(session.job_id):
+        if isinstance(entry.record, Intent) and entry.record.step == step and before is None:
+            before = JobManifest.model_validate({**state, "seq": entry.seq})
+        if isinstance(entry.record, Committed):
+            last = entry.record.step
+            if last == step and before is not None:
+                return before
+        state |= entry.record.change
+    raise UsageProblem(f"step {step} is not on record", f"the job's steps are 1 to {last}")
+
+
+def _go_back(
+    session: Session,
+    past: JobManifest,
+    trigger: Trigger,
+    code: ReasonCode,
+    sentence: str,
+    message: str,
+    *,
+    budget: Budget | None = None,
+    spent: Spent | None = None,
+    line: int | None = None,
+) -> None:
+    """Make `past` the job's present. The record comes before the workspace: a crash between is made good by `recover`."""
+    before = session.manifest
+    _keep_old_line(session)
+    after = past.model_copy(
+        update={
+            "seq": before.seq,
+            "created_at": before.created_at,
+            "updated_at": before.updated_at,
+            "status": Lifecycle(before.status).fire(trigger),
+            "reason": Reason(code=code, sentence=_bounded(sentence)),
+            "budget": budget or before.budget,
+            "spent": spent or before.spent.model_copy(update={"retries": 0}),
+            "step": before.step,
+            "attempt": 0,
+            "line": line or before.line,
+            "fingerprints": (),
+            "guidance": message or past.guidance,
+            "boot_id": boot_id(),
+            "restoring": True,
+        }
+    )
+    session.job.record(
+        Transition(trigger=trigger, reason=after.reason, change=change_between(before, after))
+        if trigger is Trigger.REOPEN
+        else Resolution(
+            kind=ResolutionKind.REWIND,
+            trigger=trigger,
+            message=message,
+            actor=actor_of(session.runtime),
+            reason=after.reason,
+            change=change_between(before, after),
+        )
+    )
+    finish_restoring(session)
+    session.tell_state(trigger, before.status)
+
+
+def _keep_old_line(session: Session) -> None:
+    """The steps that are left behind, and loose edits, stay reachable under refs/logist/."""
+    manifest = session.manifest
+    name = f"{manifest.seq:06d}"
+    info = CommitInfo(
+        author="logist",
+        message=f"loose edits before going back\n\nLogist-Job: {manifest.id}\n",
+        at=session.runtime.clock.now(),
+    )
+    session.workspace.salvage(f"edits-{name}", manifest.head, info)
+    session.workspace.set_ref(f"refs/logist/dropped/{name}", manifest.head)
+
+
+def _bounded(sentence: str) -> str:
+    return sentence if len(sentence) <= 2_000 else sentence[:1_999] + "…"

@@ -1,0 +1,1 @@
+"""What is written down: frozen pydantic records. Import from the module that owns the record."""

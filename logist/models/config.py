@@ -1,0 +1,158 @@
+"""The configuration, and a whole job in one file: what people write by hand. No secrets stand in either."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from logist.durations import parse_duration
+from logist.models.manifest import MAX_TEXT, Budget, Check, JobId, Phase, Roles, Text
+from logist.models.record import Record
+
+#: What an argument of `argv` may hold in braces.
+PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "reply_file", "model", "role")
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+#: Names that `[agents.NAME]` can't take.
+BUILT_IN_AGENTS = ("command", "playbook")
+
+_SECRET_WORDS = {"KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS"}
+_LONGEST_CHECK_NAME = 80
+
+
+def _seconds_in(*names: str, inside: str = "") -> Callable[[Any], Any]:
+    """A validator that reads durations like `30m` under these keys of a table, and leaves all else as it is."""
+
+    def convert(table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        return {key: read(key, value) if key in names else value for key, value in table.items()}
+
+    def read(key: str, value: Any) -> Any:
+        try:
+            return parse_duration(value) if isinstance(value, str) else value
+        except ValueError as error:
+            # pydantic names the table, not the key, when a table's own validator refuses it.
+            raise ValueError(f"{inside}{key}: {error}") from error
+
+    return convert
+
+
+def _check_table(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": " ".join(value.split())[:_LONGEST_CHECK_NAME] or "check", "command": value}
+    return _seconds_in("timeout")(value)
+
+
+def _phase_table(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and isinstance(value.get("checks"), list):
+        return {**value, "checks": [_check_table(check) for check in value["checks"]]}
+    return value
+
+
+def _roles_table(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {
+        role: _seconds_in("timeout", "idle_timeout", inside=f"{role}.")(settings) for role, settings in value.items()
+    }
+
+
+#: A check as a table, or as the command alone.
+CheckTable = Annotated[Check, BeforeValidator(_check_table)]
+#: A phase as a table, or as its name alone.
+PhaseTable = Annotated[Phase, BeforeValidator(_phase_table)]
+RolesTable = Annotated[Roles, BeforeValidator(_roles_table)]
+BudgetTable = Annotated[Budget, BeforeValidator(_seconds_in("time"))]
+
+AgentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class AgentDefinition(Record):
+    """An agent of the configuration: any program that takes a prompt. Give either `argv` or `shell`."""
+
+    #: Arguments; {prompt}, {prompt_file}, {workspace}, {reply_file}, {model} and {role} are filled in.
+    argv: tuple[Annotated[str, StringConstraints(max_length=MAX_TEXT)], ...] = ()
+    #: A line for /bin/sh; it finds the same values in LOGIST_* variables.
+    shell: Annotated[str, StringConstraints(max_length=MAX_TEXT)] | None = None
+    #: How the prompt is given. `argument`: where {prompt} stands, else as the last argument.
+    prompt: Literal["stdin", "none", "argument"] = "stdin"
+    #: `required`: a reply file or a fenced reply. `exit_code`: without a reply file, 0 is COMPLETED and else RETRY.
+    reply: Literal["required", "exit_code"] = "required"
+    #: Fixed environment variables.
+    env: dict[VariableName, str] = Field(default_factory=dict)
+    #: Names of variables that are passed through from the caller.
+    pass_env: tuple[VariableName, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> AgentDefinition:
+        if bool(self.argv) == (self.shell is not None):
+            raise ValueError("give argv or shell, one of the two")
+        if self.shell is not None and not self.shell.strip():
+            raise ValueError("shell is empty")
+        if self.shell is not None and self.prompt == "argument":
+            raise ValueError("a shell line takes no prompt argument; use stdin or $LOGIST_PROMPT_FILE")
+        return self
+
+    @model_validator(mode="after")
+    def _placeholders_are_known(self) -> AgentDefinition:
+        used = {name for argument in self.argv for name in PLACEHOLDER.findall(argument)}
+        unknown = sorted(used - set(PLACEHOLDERS))
+        if unknown:
+            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            raise ValueError(f"argv has the unknown placeholder {{{unknown[0]}}}; there are {known}")
+        if "prompt" in used and self.prompt != "argument":
+            raise ValueError('{prompt} in argv needs prompt = "argument"')
+        return self
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> AgentDefinition:
+        for name in self.env:
+            if _SECRET_WORDS & set(name.upper().split("_")):
+                raise ValueError(f"{name} looks like a secret: name it in pass_env, and set it in your environment")
+        return self
+
+
+class Config(Record):
+    """What a project and a user set once for all jobs. Paths are absolute once loaded."""
+
+    #: What new jobs get unless they say otherwise.
+    roles: RolesTable = Roles()
+    budget: BudgetTable = Budget()
+    checks: tuple[CheckTable, ...] = ()
+    no_progress_limit: Annotated[int, Field(ge=2, le=20)] = 3
+    #: Agents by name.
+    agents: dict[AgentName, AgentDefinition] = Field(default_factory=dict)
+    jobs_dir: Path | None = None
+    #: A folder whose worker.md, supervisor.md and reply.md replace the packaged ones.
+    prompts: Path | None = None
+    #: Names of environment variables that every agent gets beside the allow-list.
+    env: tuple[VariableName, ...] = ()
+
+    @model_validator(mode="after")
+    def _agents_have_new_names(self) -> Config:
+        for name in BUILT_IN_AGENTS:
+            if name in self.agents:
+                raise ValueError(f"agents.{name}: {name} is built in; give yours another name")
+        return self
+
+
+class JobFile(Record):
+    """A whole job, as one TOML or JSON file. What it leaves out comes from the configuration."""
+
+    objective: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+    id: JobId | None = None
+    prompt: Text = ""
+    #: A git repository or a folder to start from. Absolute once read.
+    source: Path | None = None
+    phases: Annotated[tuple[PhaseTable, ...], Field(min_length=1)] = (Phase(name="main"),)
+    checks: tuple[CheckTable, ...] | None = None
+    roles: RolesTable | None = None
+    budget: BudgetTable | None = None
+    no_progress_limit: Annotated[int, Field(ge=2, le=20)] | None = None

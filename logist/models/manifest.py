@@ -1,0 +1,274 @@
+"""`job_manifest.json`: what was asked of a job, and where it stands now. Of constant size however long it runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+
+from logist.lifecycle import JobStatus
+from logist.models.record import Record
+
+SCHEMA_VERSION = 1
+JOB_ID_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+#: Longest text that a reply, a message or an objection may carry, in characters; it bounds the manifest.
+MAX_TEXT = 32_768
+
+JobId = Annotated[str, StringConstraints(pattern=rf"^{JOB_ID_PATTERN}$")]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\r\n]*$")]
+CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
+
+
+class Role(StrEnum):
+    """Who takes a step. `human` only ever commits hand edits."""
+
+    WORKER = "worker"
+    SUPERVISOR = "supervisor"
+    HUMAN = "human"
+
+
+class Verdict(StrEnum):
+    """What a reply says: done, again, or a human is needed."""
+
+    COMPLETED = "COMPLETED"
+    RETRY = "RETRY"
+    STUCK = "STUCK"
+
+
+class ReasonCode(StrEnum):
+    """Why a job is where it is, for programs."""
+
+    WORKER_STUCK = "worker_stuck"
+    SUPERVISOR_STUCK = "supervisor_stuck"
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    NO_PROGRESS = "no_progress"
+    BUDGET_STEPS = "budget_steps"
+    BUDGET_TIME = "budget_time"
+    BUDGET_COST = "budget_cost"
+    AGENT_FAILED = "agent_failed"
+    AGENT_TIMEOUT = "agent_timeout"
+    REPLY_UNREADABLE = "reply_unreadable"
+    CHECKS_FAILED = "checks_failed"
+    CHUNK_FAILED = "chunk_failed"
+    MERGE_FAILED = "merge_failed"
+    EVIDENCE_INVALID = "evidence_invalid"
+    APPROVAL_REQUIRED = "approval_required"
+    INTERNAL_ERROR = "internal_error"
+    # Why a job rests in PENDING, SUCCESS or CANCELED.
+    CREATED = "created"
+    RUNNER_STARTED = "runner_started"
+    STEP_DONE = "step_done"
+    AGREED = "agreed"
+    PAUSED = "paused"
+    INTERRUPTED = "interrupted"
+    RUNNER_DIED = "runner_died"
+    CANCELED = "canceled"
+    RESOLVED = "resolved"
+    APPROVED = "approved"
+    REOPENED = "reopened"
+
+
+class Reason(Record):
+    """A code for programs and one sentence for people."""
+
+    code: ReasonCode
+    sentence: Text
+
+
+class Check(Record):
+    """A command that decides: exit code 0 is green. Run by Logist, in the workspace, through /bin/sh."""
+
+    name: Line
+    command: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+    required: bool = True
+    #: Seconds.
+    timeout: PositiveFloat = 600.0
+
+
+class Phase(Record):
+    """One part of the job's work, done and judged before the next begins."""
+
+    name: Line
+    instructions: Text = ""
+    #: Run after the job's own checks, in this phase only.
+    checks: tuple[Check, ...] = ()
+
+
+class RoleSettings(Record):
+    """Which agent plays a role, and how. Times are in seconds."""
+
+    #: `playbook`, `command`, or the name of an agent of the configuration.
+    agent: Line = "playbook"
+    #: For `command`: a line for /bin/sh. For `playbook`: the TOML file; empty is the embedded one.
+    argument: Annotated[str, StringConstraints(max_length=MAX_TEXT)] = ""
+    model: Line | None = None
+    timeout: PositiveFloat = 1800.0
+    #: Stop the agent after this long without output.
+    idle_timeout: PositiveFloat | None = None
+    #: Names of environment variables that are passed through beside the allow-list.
+    env: tuple[Line, ...] = ()
+
+
+class Roles(Record):
+    """Who plays the worker and who the supervisor."""
+
+    worker: RoleSettings = RoleSettings()
+    supervisor: RoleSettings = RoleSettings()
+
+    def of(self, role: Role) -> RoleSettings:
+        """The settings of `role`; a human has none and raises ValueError."""
+        if role is Role.HUMAN:
+            raise ValueError("a human's step has no agent")
+        return self.worker if role is Role.WORKER else self.supervisor
+
+
+class Budget(Record):
+    """What a job may spend. None is unlimited; `time` is active seconds, waiting for humans excluded."""
+
+    steps: PositiveInt | None = 30
+    time: PositiveFloat | None = None
+    #: US dollars, as far as agents report them.
+    cost: PositiveFloat | None = None
+    tokens: PositiveInt | None = None
+    #: Domain retries: attempts after a RETRY verdict or red checks, per phase.
+    retries: Annotated[int, Field(ge=0)] = 3
+
+
+class Spent(Record):
+    """What the job has used since its start or last rerun; same units as Budget."""
+
+    steps: int = 0
+    time: float = 0.0
+    cost: float = 0.0
+    tokens: int = 0
+    #: In this phase.
+    retries: int = 0
+
+
+class JobDefinition(Record):
+    """What was asked: fixed at creation, changed only by a recorded resolution."""
+
+    objective: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+    #: The long form of the objective, given to every agent.
+    prompt: Text = ""
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)] = (Phase(name="main"),)
+    checks: tuple[Check, ...] = ()
+    roles: Roles = Roles()
+    budget: Budget = Budget()
+    #: The same tree, checks and verdict this often in a row is no progress.
+    no_progress_limit: Annotated[int, Field(ge=2, le=20)] = 3
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> JobDefinition:
+        phases = [phase.name for phase in self.phases]
+        if len(set(phases)) < len(phases):
+            raise ValueError("two phases have the same name")
+        for phase in self.phases:
+            checks = [check.name for check in self.checks + phase.checks]
+            if len(set(checks)) < len(checks):
+                raise ValueError(f"two checks of phase {phase.name!r} have the same name")
+        return self
+
+
+class SourceKind(StrEnum):
+    """Where the workspace's first content came from."""
+
+    GIT = "git"
+    FOLDER = "folder"
+    EMPTY = "empty"
+
+
+class Source(Record):
+    """Where the job's baseline came from. Logist writes nothing there before `job deliver`."""
+
+    kind: SourceKind = SourceKind.EMPTY
+    path: str | None = None
+    #: For git: the commit and, when one was checked out, the branch.
+    commit: CommitId | None = None
+    branch: str | None = None
+    #: Paths that had changes not committed in the source when the job was created; they were not taken.
+    uncommitted: int = 0
+
+
+class CheckResult(Record):
+    """How one check ended."""
+
+    name: str
+    required: bool
+    passed: bool
+    exit_code: int | None
+    #: Seconds.
+    duration: float
+    #: The last part of what it printed, control sequences stripped.
+    tail: Annotated[str, StringConstraints(max_length=8_192)] = ""
+
+
+class Judgement(Record):
+    """The last reply of a role and the tree it is about."""
+
+    step: int
+    action: Verdict
+    summary: Text
+    tree: CommitId
+    agent: str
+
+
+class JobManifest(Record):
+    """The present of one job. A projection: `history.jsonl` and the refs of `repo.git` rebuild it."""
+
+    schema_version: Literal[1] = 1
+    id: JobId
+    #: The last history record that this projects.
+    seq: int
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    job: JobDefinition
+    source: Source
+    #: Random; step tokens are derived from it.
+    seed: str
+    status: JobStatus
+    reason: Reason
+    #: Index into `job.phases`.
+    phase: int = 0
+    next_role: Literal[Role.WORKER, Role.SUPERVISOR] = Role.WORKER
+    #: The current limits: `job.budget` plus what resolutions added.
+    budget: Budget
+    spent: Spent = Spent()
+    #: Number of the last finished step; numbers are never used twice.
+    step: int = 0
+    #: Attempts already made at the step after `step`; 0 when it was not begun.
+    attempt: int = 0
+    #: Finished steps by role since the last rerun: the turn of a scripted agent.
+    turns: dict[Role, int] = Field(default_factory=dict)
+    #: Counts reruns.
+    line: int = 1
+    #: Evidence commits: the job's start and its newest, and the newest one's tree.
+    baseline: CommitId
+    head: CommitId
+    tree: CommitId
+    #: Boot in which `head` became the workspace's content; after another boot the workspace is restored first.
+    boot_id: str = ""
+    #: The workspace is still to be made what `head` says: a decision went back, and the work on disk is not done.
+    restoring: bool = False
+    worker: Judgement | None = None
+    supervisor: Judgement | None = None
+    checks: tuple[CheckResult, ...] = ()
+    checked_tree: CommitId | None = None
+    #: For the next worker's prompt: the last objections, verbatim.
+    objections: Text = ""
+    #: A human's words for the agents, kept until the next verdict of the supervisor.
+    guidance: Text = ""
+    #: Newest last, at most `no_progress_limit`.
+    fingerprints: tuple[str, ...] = ()
+
+    @property
+    def current_phase(self) -> Phase:
+        """The phase that the next step works on."""
+        return self.job.phases[self.phase]
+
+    @property
+    def current_checks(self) -> tuple[Check, ...]:
+        """The job's checks and the current phase's, in order."""
+        return self.job.checks + self.current_phase.checks

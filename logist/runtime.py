@@ -1,0 +1,175 @@
+"""Everything outside the job, passed in: `Runtime`, the `StopSwitch`, and the `Session` that one run works in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from logist import events
+from logist.clock import Clock, SystemClock
+from logist.errors import ExitCode
+from logist.events import NullReporter, Reporter
+from logist.execution import WorkerAdapter
+from logist.job_files import pending
+from logist.job_state import JobStore, OpenJob, change
+from logist.lifecycle import JobStatus, Lifecycle, Trigger
+from logist.models.config import Config
+from logist.models.history import HistoryRecord, Transition
+from logist.models.manifest import JobManifest, Reason
+from logist.workspace_utils import Workspace
+
+
+class Interrupted(Exception):
+    """The command was stopped because someone asked for it; not a failure of the job."""
+
+
+class StopSwitch:
+    """How urgently the operator wants the run to stop. Safe to use from a signal handler."""
+
+    def __init__(self) -> None:
+        self._asked: list[ExitCode] = []
+
+    def ask(self, exit_code: ExitCode) -> None:
+        """Ask once to stop after the step, twice to stop now. `exit_code` tells which signal asked first."""
+        self._asked.append(exit_code)
+
+    @property
+    def after_step(self) -> bool:
+        """Stop when the step is done."""
+        return bool(self._asked)
+
+    @property
+    def now(self) -> bool:
+        """Stop at once."""
+        return len(self._asked) > 1
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """130 or 143, by the first signal."""
+        return self._asked[0] if self._asked else ExitCode.TERMINATED
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a run needs beside the job. `environ` is the caller's environment; agents get an allow-list of it."""
+
+    store: JobStore
+    adapter: WorkerAdapter
+    config: Config = field(default_factory=Config)
+    reporter: Reporter = field(default_factory=NullReporter)
+    clock: Clock = field(default_factory=SystemClock)
+    stop: StopSwitch = field(default_factory=StopSwitch)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    #: A project's own prompt templates.
+    prompts_dir: Path | None = None
+
+
+def branch_of(job_id: str) -> str:
+    """The branch of the evidence repository that a job's steps are committed to."""
+    return f"logist/{job_id}"
+
+
+class JobView:
+    """One job as it stands, read without its lease: enough to tell what its next turn would be."""
+
+    #: Descriptors that every process of the run inherits.
+    lease_fds: tuple[int, ...] = ()
+
+    def __init__(self, runtime: Runtime, job_id: str) -> None:
+        self.runtime = runtime
+        self.paths = runtime.store.paths(job_id)
+        self.workspace = Workspace(self.paths.repo, self.paths.workspace, branch_of(job_id))
+
+    @property
+    def manifest(self) -> JobManifest:
+        """The job as it stands."""
+        return self.runtime.store.load(self.paths.root.name)
+
+    def unfinished(self) -> tuple[HistoryRecord, ...]:
+        """The records since the last finished step, oldest first."""
+        return tuple(entry.record for entry in self.runtime.store.unfinished(self.paths.root.name))
+
+
+class Session(JobView):
+    """One lease's work on one job: the open job, its workspace and the runtime."""
+
+    def __init__(self, runtime: Runtime, job: OpenJob) -> None:
+        super().__init__(runtime, job.manifest.id)
+        self.job = job
+        #: The lease's descriptor: it lasts as long as the last process that inherited it.
+        self.lease_fds = (job.lease.fileno(),)
+        self._announced = 0
+
+    @property
+    def manifest(self) -> JobManifest:
+        """The job as it stands."""
+        return self.job.manifest
+
+    def unfinished(self) -> tuple[HistoryRecord, ...]:
+        """The records since the last finished step, oldest first."""
+        return tuple(entry.record for entry in self.job.last_records())
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.job.manifest.id
+
+    def emit(self, event: events.Event) -> None:
+        """Tell the reporter."""
+        self.runtime.reporter.emit(event)
+
+    def notice(self, message: str) -> None:
+        """Tell the operator something that changes no state."""
+        self.emit(events.Notice(job_id=self.job_id, message=message))
+
+    def cancel_message(self) -> str | None:
+        """The words of a cancel request of another process, None when nobody asked."""
+        return pending(self.paths, "cancel")
+
+    def stop_now(self) -> str | None:
+        """Why a running command must stop at once; polled while it runs."""
+        self._announce()
+        if self.cancel_message() is not None:
+            return "canceled by request"
+        return "stopped by the operator" if self.runtime.stop.now else None
+
+    def raise_if_stopped(self) -> None:
+        """Raise Interrupted when the run must stop at once."""
+        why = self.stop_now()
+        if why is not None:
+            raise Interrupted(why)
+
+    def stop_after_step(self) -> str | None:
+        """Why no further step is to be taken, None to go on."""
+        if self.runtime.stop.after_step:
+            return "stopped by the operator"
+        message = pending(self.paths, "pause")
+        return None if message is None else f"paused by request: {message}".removesuffix(": ")
+
+    def _announce(self) -> None:
+        stop = self.runtime.stop
+        level = stop.after_step + stop.now
+        if level > self._announced:
+            self._announced = level
+            why = "asked twice" if stop.now else "asked once"
+            self.emit(events.StopRequested(job_id=self.job_id, now=stop.now, why=why))
+
+    def transition(self, trigger: Trigger, reason: Reason, **fields: object) -> JobStatus:
+        """Record a change of state that belongs to no step, and tell it. Raises TransitionRefused."""
+        before = self.manifest.status
+        after = Lifecycle(before).fire(trigger)
+        self.job.record(
+            Transition(trigger=trigger, reason=reason, change=change(status=after, reason=reason, **fields))
+        )
+        self.tell_state(trigger, before)
+        return after
+
+    def tell_state(self, trigger: Trigger, before: JobStatus) -> None:
+        """Tell the reporter where the job is now."""
+        manifest = self.manifest
+        self.emit(
+            events.StateChanged(
+                job_id=self.job_id, trigger=trigger, before=before, after=manifest.status, reason=manifest.reason
+            )
+        )

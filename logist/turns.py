@@ -1,0 +1,545 @@
+"""One turn of an agent: ask it until its answer counts, or until asking again is no use.
+
+Two kinds of repetition are kept apart. A *transient* failure (the command could not run, the provider was busy) waits
+and tries again and is no work. An answer that can't be used (unreadable, evidence that is not there) is asked for
+again, with what was wrong in the prompt; the work in the workspace stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
+
+from logist import decision, events
+from logist.agents import find_agent
+from logist.agents.oneshot import Agent, Answer, OneshotRequest
+from logist.agents.reading import parse_reply
+from logist.errors import InvalidFile, WorkspaceFailed
+from logist.execution import Command, CommandResult, Ended, StreamResult
+from logist.job_state import change
+from logist.models.history import AttemptFailed, AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
+from logist.models.manifest import ReasonCode, Role, Verdict
+from logist.models.reply import Reply, Usage
+from logist.plain_text import plain_text
+from logist.processes import ProcessIdentity, boot_id
+from logist.prompts import PromptContext, render
+from logist.runtime import Interrupted, JobView, Session
+from logist.workspace_utils import CommitInfo, check_evidence_path
+
+#: How often one step's agent is asked when its answers can't be used, and how often when it could not run at all.
+ANSWER_ATTEMPTS = 3
+TRANSIENT_ATTEMPTS = 5
+#: Seconds: the upper bound of the first random wait, doubled each time, and the longest one.
+BACKOFF_START = 1.0
+BACKOFF_LIMIT = 60.0
+#: How an answer that can't be used is recorded.
+_FAILURES: dict[str, AttemptFailure] = {"unreadable": "unreadable", "evidence": "evidence", "failed": "failed"}
+#: The kinds of failed attempts after which the workspace is put back; after the others the work stays.
+RESTORED = frozenset({"transient", "interrupted", "lost"})
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One oneshot: what was asked, how the command ended, and what was understood."""
+
+    request: OneshotRequest
+    command: Command
+    result: CommandResult
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What was wrong with an attempt: told to the agent in the next prompt, and to the human at the end."""
+
+    kind: AttemptFailure
+    detail: str
+
+
+def take_turn(session: Session) -> Exited:
+    """Ask the agent whose turn it is until its answer counts, and record that it exited.
+
+    When asking again is no use the answer is Logist's own STUCK, with the reason code in `failure`. Raises
+    Interrupted when the command was stopped on request; partial work is then set aside.
+    """
+    problem = _standing_problem(session)
+    asked = 0 if problem is None else 1
+    while True:
+        session.raise_if_stopped()
+        made = _ask_with_backoff(session, problem)
+        asked += 1
+        verdict = _own_verdict(made, asked)
+        if made.answer.reply is not None or verdict is not None:
+            return _record_exit(session, made, verdict)
+        problem = _Problem(kind=_FAILURES[made.answer.kind], detail=_describe(made.answer))
+        _record_failure(session, made, problem, retry_in=0.0)
+
+
+def feed_turn(session: Session, data: bytes, name: str) -> Exited:
+    """Take `data` as the reply of whose turn it is, without running an agent. Raises InvalidFile when it is none."""
+    agent, request = build_request(session, _standing_problem(session))
+    reading = parse_reply(data, request.token, token_required=False)
+    answer = Answer(reply=reading.reply, kind="reply", source=f"poststep {name}".strip(), received=reading.received)
+    if reading.reply is not None:
+        answer = _checked_against_workspace(session, request, answer)
+    problem = reading.problem or answer.problem
+    if problem is not None:
+        raise InvalidFile(
+            f"{name or 'the reply'} can't be used: {problem}",
+            "see `logist schema reply`; evidence files must lie in the workspace",
+        )
+    _lay_out(request, agent.spell(request))
+    _record_intent(session, agent, request)
+    _keep_reply(request, answer)
+    fed = CommandResult(ended=Ended.EXITED, exit_code=None, duration=0.0)
+    command = Command(cwd=request.workspace, env={}, argv=("logist", "job", "poststep"))
+    return _record_exit(session, _Attempt(request, command, fed, answer), None)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The next oneshot as it would be asked now."""
+
+    job_id: str
+    role: Role
+    step: int
+    attempt: int
+    agent: str
+    scripted: bool
+    phase: str
+    prompt: str
+    argv: tuple[str, ...]
+    cwd: str
+    #: Whether the prompt is fed to standard input.
+    stdin: bool
+    #: Names of the environment variables that the agent gets.
+    env: tuple[str, ...]
+    #: Seconds.
+    timeout: float | None
+
+
+def preview_turn(view: JobView) -> Preview:
+    """The exact next prompt and command; nothing is written and nothing runs."""
+    agent, request = build_request(view, _standing_problem(view))
+    command = agent.spell(request)
+    return Preview(
+        job_id=request.job_id,
+        role=request.role,
+        step=request.step,
+        attempt=request.attempt,
+        agent=agent.name,
+        scripted=agent.scripted,
+        phase=request.phase,
+        prompt=request.prompt,
+        argv=command.spelled,
+        cwd=str(command.cwd),
+        stdin=command.stdin is not None,
+        env=tuple(sorted(command.env)),
+        timeout=command.timeout,
+    )
+
+
+def build_request(view: JobView, problem: _Problem | None = None) -> tuple[Agent, OneshotRequest]:
+    """The next oneshot as it would be asked now; nothing is written."""
+    manifest = view.manifest
+    role = manifest.next_role
+    step, attempt = manifest.step + 1, manifest.attempt + 1
+    settings = manifest.job.roles.of(role)
+    paths = view.paths
+    step_dir = paths.step_dir(step, role.value, attempt)
+    reply_file = paths.workspace / ".logist" / f"reply-{step:04d}-{attempt}.json"
+    token = step_token(manifest.seed, step, attempt)
+    left = decision.time_left(manifest)
+    request = OneshotRequest(
+        job_id=manifest.id,
+        objective=manifest.job.objective,
+        role=role,
+        step=step,
+        attempt=attempt,
+        turn=manifest.turns.get(role, 0) + 1,
+        phase=manifest.current_phase.name,
+        prompt="",
+        prompt_file=step_dir / "prompt.md",
+        workspace=paths.workspace,
+        step_dir=step_dir,
+        reply_file=reply_file,
+        token=token,
+        settings=settings,
+        timeout=settings.timeout if left is None else max(1.0, min(settings.timeout, left)),
+        environ=view.runtime.environ,
+        lease_fds=view.lease_fds,
+    )
+    prompt = render(role, _prompt_context(view, request, problem), view.runtime.prompts_dir)
+    return find_agent(settings.agent, view.runtime.config), replace(request, prompt=prompt)
+
+
+def step_token(seed: str, step: int, attempt: int) -> str:
+    """The nonce that a reply of this very attempt must carry."""
+    return hashlib.sha256(f"{seed}/{step}/{attempt}".encode()).hexdigest()[:16]
+
+
+def _prompt_context(view: JobView, request: OneshotRequest, problem: _Problem | None) -> PromptContext:
+    manifest = view.manifest
+    judged = request.role is Role.SUPERVISOR
+    return PromptContext(
+        job_id=manifest.id,
+        objective=manifest.job.objective,
+        prompt=manifest.job.prompt,
+        role=request.role,
+        step=request.step,
+        attempt=request.attempt,
+        phase=manifest.current_phase.name,
+        phase_number=manifest.phase + 1,
+        phase_count=len(manifest.job.phases),
+        instructions=manifest.current_phase.instructions,
+        objections=manifest.objections,
+        checks=manifest.checks,
+        acceptance=manifest.current_checks,
+        budget_left=_budget_lines(view),
+        guidance=manifest.guidance,
+        worker_summary="" if manifest.worker is None else manifest.worker.summary,
+        changed_files=_changed_files(view) if judged else (),
+        baseline=manifest.baseline,
+        reply_file=request.reply_file,
+        token=request.token,
+        problem="" if problem is None else problem.detail,
+    )
+
+
+def _changed_files(view: JobView) -> tuple[str, ...]:
+    changes = view.workspace.changes(view.manifest.baseline, view.manifest.head)
+    return tuple(f"{change.kind} {change.path}" for change in changes)
+
+
+def _budget_lines(view: JobView) -> tuple[str, ...]:
+    limit, spent = view.manifest.budget, view.manifest.spent
+    lines = [f"retries: {max(0, limit.retries - spent.retries)} of {limit.retries}"]
+    if limit.steps is not None:
+        lines.insert(0, f"steps: {max(0, limit.steps - spent.steps)} of {limit.steps}")
+    if limit.time is not None:
+        lines.append(f"active time: {max(0, round(limit.time - spent.time))} of {round(limit.time)} seconds")
+    if limit.cost is not None:
+        lines.append(f"cost: ${max(0.0, limit.cost - spent.cost):.2f} of ${limit.cost:.2f}")
+    return tuple(lines)
+
+
+def _standing_problem(view: JobView) -> _Problem | None:
+    """What was wrong with the last attempt when a run stopped between two attempts of a step."""
+    for record in reversed(view.unfinished()):
+        if isinstance(record, AttemptFailed):
+            return None if record.kind in RESTORED else _Problem(record.kind, record.detail)
+    return None
+
+
+def _ask_with_backoff(session: Session, problem: _Problem | None) -> _Attempt:
+    def note(state: RetryCallState) -> None:
+        if state.outcome is None or state.next_action is None:
+            return
+        made: _Attempt = state.outcome.result()
+        failed = _Problem("transient", _describe(made.answer))
+        _record_failure(session, made, failed, retry_in=state.next_action.sleep)
+
+    retrying = Retrying(
+        retry=retry_if_result(_is_transient),
+        stop=stop_after_attempt(TRANSIENT_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT),
+        sleep=lambda seconds: _wait(session, seconds),
+        before_sleep=note,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    made: _Attempt = retrying(_ask_once, session, problem)
+    return made
+
+
+def _is_transient(made: _Attempt) -> bool:
+    return made.answer.kind == "transient"
+
+
+def _wait(session: Session, seconds: float) -> None:
+    clock = session.runtime.clock
+    end = clock.monotonic() + seconds
+    while (left := end - clock.monotonic()) > 0:
+        session.raise_if_stopped()
+        if session.stop_after_step() is not None:
+            raise Interrupted("stopped while waiting to try again")
+        clock.sleep(min(0.1, left))
+
+
+def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
+    agent, request = build_request(session, problem)
+    command = agent.spell(request)
+    _lay_out(request, command)
+    _record_intent(session, agent, request)
+    _tell_start(session, agent, request)
+
+    def started(process: ProcessIdentity) -> None:
+        session.job.record(
+            Started(
+                step=request.step,
+                attempt=request.attempt,
+                process=ProcessRecord(
+                    pid=process.pid, start_time=process.start_time, boot_id=process.boot_id
+                ),
+                argv=command.spelled,
+            )
+        )
+
+    def received(stream: str, data: bytes) -> None:
+        session.emit(events.OutputReceived(job_id=session.job_id, step=request.step, stream=stream, data=data))
+
+    result = session.runtime.adapter.run(
+        replace(
+            command,
+            stdout_log=command.stdout_log or request.step_dir / "stdout.log",
+            stderr_log=command.stderr_log or request.step_dir / "stderr.log",
+            inherit=command.inherit or session.lease_fds,
+        ),
+        cancel=session.stop_now,
+        on_output=received,
+        on_started=started,
+    )
+    if result.ended is Ended.CANCELED:
+        set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration)
+        raise Interrupted(result.detail)
+    if result.survivors_killed:
+        session.notice(f"{result.survivors_killed} process(es) outlived the {request.role} and were killed")
+    answer = _checked_against_workspace(session, request, _read(agent, request, result))
+    _keep_reply(request, answer)
+    if answer.kind == "transient":
+        _restore(session, _salvage(session, request.step, request.attempt))
+    return _Attempt(request, command, result, answer)
+
+
+def _read(agent: Agent, request: OneshotRequest, result: CommandResult) -> Answer:
+    if result.ended is Ended.LOST:
+        return Answer(reply=None, kind="transient", problem=result.detail or "the command was lost")
+    return agent.read(request, result)
+
+
+def _record_intent(session: Session, agent: Agent, request: OneshotRequest) -> None:
+    session.job.record(
+        Intent(
+            step=request.step,
+            attempt=request.attempt,
+            role=request.role,
+            phase=request.phase,
+            agent=agent.name,
+            base=session.manifest.head,
+            prompt_sha256=_sha256(request.prompt),
+        )
+    )
+
+
+def _lay_out(request: OneshotRequest, command: Command) -> None:
+    """The step's folder, and an empty reply folder: nothing that an earlier process left there can be a reply."""
+    folder = request.reply_file.parent
+    try:
+        request.step_dir.mkdir(parents=True, exist_ok=True)
+        request.prompt_file.write_text(request.prompt, encoding="utf-8", errors="surrogatepass")
+        described = {
+            "argv": command.spelled,
+            "cwd": str(command.cwd),
+            "env": sorted(command.env),
+            "timeout": command.timeout,
+        }
+        (request.step_dir / "command.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+    except OSError as error:
+        raise WorkspaceFailed(
+            f"the files of step {request.step} could not be written: {error}",
+            "check that the job's folder is there, writable and has room",
+        ) from error
+
+
+def _keep_reply(request: OneshotRequest, answer: Answer) -> None:
+    """A copy for people; what counts is in the history."""
+    if answer.reply is not None:
+        text = answer.reply.model_dump_json(indent=1)
+    else:
+        text = json.dumps({"problem": answer.problem, "received": answer.received}, indent=1)
+    try:
+        (request.step_dir / "reply.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise WorkspaceFailed(
+            f"the reply of step {request.step} could not be kept: {error}", "make room in the job's folder"
+        ) from error
+
+
+def _tell_start(session: Session, agent: Agent, request: OneshotRequest) -> None:
+    limit, spent = session.manifest.budget, session.manifest.spent
+    session.emit(
+        events.StepStarted(
+            job_id=session.job_id,
+            step=request.step,
+            attempt=request.attempt,
+            role=request.role,
+            agent=agent.name,
+            phase=request.phase,
+            steps_spent=spent.steps,
+            steps_limit=limit.steps,
+            time_spent=spent.time,
+            time_limit=limit.time,
+            retries_spent=spent.retries,
+            retries_limit=limit.retries,
+            stdout_log=str(request.step_dir / "stdout.log"),
+        )
+    )
+
+
+def _checked_against_workspace(session: Session, request: OneshotRequest, answer: Answer) -> Answer:
+    """The answer, unless it names evidence that is not there, or a supervisor changed what it judged."""
+    if answer.reply is None:
+        return answer
+    for name in answer.reply.evidence_files:
+        wrong = check_evidence_path(request.workspace, name)
+        if wrong is not None:
+            problem = f"the evidence file {plain_text(name)!r} does not count: {wrong}"
+            return replace(answer, reply=None, kind="evidence", problem=problem)
+    if request.role is Role.SUPERVISOR:
+        return _judged_only(session, request, answer)
+    return answer
+
+
+def _judged_only(session: Session, request: OneshotRequest, answer: Answer) -> Answer:
+    """Put back whatever a supervisor left in the workspace; a verdict on changed files does not count."""
+    head = session.manifest.head
+    salvaged = _salvage(session, request.step, request.attempt)
+    if salvaged is None:
+        return answer
+    changed = [file.path for file in session.workspace.changes(head, salvaged) if file.kind != "A"]
+    _restore(session, salvaged)
+    if not changed:
+        session.notice("files that the supervisor added were set aside: it judges, it does not change")
+        return answer
+    names = ", ".join(changed[:5])
+    return replace(
+        answer, reply=None, kind="evidence", problem=f"a supervisor must not change the work, but it changed {names}"
+    )
+
+
+def _own_verdict(made: _Attempt, asked: int) -> ReasonCode | None:
+    """The reason code when Logist must speak for the agent, None while it can be asked again or has answered."""
+    if made.answer.reply is not None:
+        return None
+    if made.answer.kind == "timeout":
+        return ReasonCode.AGENT_TIMEOUT
+    if made.answer.kind == "transient" or made.result.program_missing:
+        return ReasonCode.AGENT_FAILED
+    if asked < ANSWER_ATTEMPTS:
+        return None
+    codes = {"evidence": ReasonCode.EVIDENCE_INVALID, "failed": ReasonCode.AGENT_FAILED}
+    return codes.get(made.answer.kind, ReasonCode.REPLY_UNREADABLE)
+
+
+def _record_exit(session: Session, made: _Attempt, failure: ReasonCode | None) -> Exited:
+    request, result, answer = made.request, made.result, made.answer
+    reply = answer.reply or Reply(
+        action=Verdict.RETRY if failure is ReasonCode.AGENT_TIMEOUT else Verdict.STUCK,
+        summary_for_supervisor=_describe(answer),
+    )
+    exited = Exited(
+        step=request.step,
+        attempt=request.attempt,
+        role=request.role,
+        at=session.runtime.clock.now(),
+        ended=result.ended.value,
+        exit_code=result.exit_code,
+        duration=round(result.duration, 3),
+        stdout=_digest(result.stdout),
+        stderr=_digest(result.stderr),
+        action=reply.action,
+        summary=reply.summary_for_supervisor,
+        evidence_files=reply.evidence_files,
+        reply_source=answer.source,
+        usage=answer.usage,
+        agent=request.settings.agent,
+        argv=made.command.spelled,
+        failure=failure,
+        boot_id=boot_id(),
+        prompt_sha256=_sha256(request.prompt),
+    )
+    session.job.record(exited)
+    return exited
+
+
+def _digest(stream: StreamResult) -> OutputDigest:
+    return OutputDigest(bytes=stream.total, sha256=stream.sha256)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _describe(answer: Answer) -> str:
+    received = plain_text(answer.received).strip()
+    problem = answer.problem or "it gave no usable answer"
+    return f"{problem}\nReceived:\n{received}" if received else problem
+
+
+def _record_failure(session: Session, made: _Attempt, problem: _Problem, *, retry_in: float | None) -> None:
+    request = made.request
+    _fail(session, request.step, request.attempt, problem, made.result.duration, salvage=None)
+    session.emit(
+        events.AttemptFailed(
+            job_id=session.job_id,
+            step=request.step,
+            attempt=request.attempt,
+            kind=problem.kind,
+            detail=problem.detail,
+            retry_in=retry_in,
+        )
+    )
+
+
+def set_aside(session: Session, kind: AttemptFailure, detail: str, *, duration: float = 0.0) -> str | None:
+    """Keep an unfinished attempt's work under a ref, put the workspace back, and record it. Returns the commit."""
+    step, attempt = session.manifest.step + 1, session.manifest.attempt + 1
+    salvaged = _salvage(session, step, attempt)
+    _restore(session, salvaged)
+    _fail(session, step, attempt, _Problem(kind, detail), duration, salvage=salvaged)
+    if salvaged is not None:
+        session.notice(f"unfinished work was kept as {salvaged[:12]} (refs/logist/salvage) and the workspace put back")
+    return salvaged
+
+
+def _fail(
+    session: Session, step: int, attempt: int, problem: _Problem, duration: float, *, salvage: str | None
+) -> None:
+    spent = session.manifest.spent
+    session.job.record(
+        AttemptFailed(
+            step=step,
+            attempt=attempt,
+            kind=problem.kind,
+            detail=problem.detail,
+            salvage=salvage,
+            duration=round(duration, 3),
+            change=change(
+                attempt=attempt, spent=spent.model_copy(update={"time": round(spent.time + duration, 3)})
+            ),
+        )
+    )
+
+
+def _salvage(session: Session, step: int, attempt: int) -> str | None:
+    manifest = session.manifest
+    info = CommitInfo(
+        author="logist",
+        message=f"unfinished work of step {step}, attempt {attempt}\n\nLogist-Job: {manifest.id}\n",
+        at=session.runtime.clock.now(),
+    )
+    return session.workspace.salvage(f"{step:04d}.{attempt}", manifest.head, info)
+
+
+def _restore(session: Session, salvaged: str | None) -> None:
+    if salvaged is not None:
+        session.workspace.restore(session.manifest.head)

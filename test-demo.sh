@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# The main job, for real: five scenes on the embedded playbook and command agents, every claim checked.
+# Needs Python >= 3.11 and git; touches nothing outside this folder.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+project=$PWD
+scripts/setup-env.sh
+PATH="$project/.venv/bin:$PATH"
+
+scratch="$project/.demo"
+rm -rf "$scratch"
+mkdir -p "$scratch"
+export HOME="$scratch" GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+export GIT_AUTHOR_NAME=Demo GIT_AUTHOR_EMAIL=demo@example.invalid
+export GIT_COMMITTER_NAME=Demo GIT_COMMITTER_EMAIL=demo@example.invalid
+export NO_COLOR=1
+for name in $(compgen -e | grep '^LOGIST_' || true); do unset "$name"; done
+export LOGIST_JOBS_DIR="$scratch/project/.logist/jobs"
+playbooks="$project/examples/demo"
+runner=
+trap '[ -z "$runner" ] || kill -9 "$runner" 2>/dev/null || true' EXIT
+
+scene() { printf '\n=== %s\n' "$*"; }
+say() { printf '  # %s\n' "$*"; }
+fail() {
+  printf 'FAILED: %s\n' "$*" >&2
+  exit 1
+}
+# Show a command, run it, and require the exit code that is claimed.
+expect() {
+  local wanted=$1 code=0
+  shift
+  printf '  $ %s\n' "$*"
+  "$@" >"$scratch/out" 2>&1 || code=$?
+  sed -n "1,${lines_shown:-200}s/^/    /p" "$scratch/out"
+  [ "$(wc -l <"$scratch/out")" -le "${lines_shown:-200}" ] || printf '    ...\n'
+  [ "$code" -eq "$wanted" ] || fail "'$*' ended with exit code $code, not $wanted"
+}
+shown() { grep -qF -- "$1" "$scratch/out" || fail "the output does not say: $1"; }
+status_of() { logist job status "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["status"])'; }
+require_status() { [ "$(status_of "$1")" = "$2" ] || fail "job $1 is $(status_of "$1"), not $2"; say "$1 is $2: checked"; }
+evidence() { git --git-dir="$scratch/project/.logist/jobs/$1/repo.git" log --format='%h %s' "logist/$1"; }
+steps_in_git() {
+  git --git-dir="$scratch/project/.logist/jobs/$1/repo.git" log \
+    --format='%(trailers:key=Logist-Step,valueonly,separator=)' "logist/$1" | grep -v '^0$' | grep . | sort -n | tr '\n' ' '
+}
+# Wait, at most 20 s, until a command succeeds.
+wait_until() {
+  local tries=400
+  until "$@" 2>/dev/null; do
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] || fail "waited in vain for: $*"
+    sleep 0.05
+  done
+}
+is_waiting() { grep -qs 'waiting for the signal' "$scratch/project/.logist/jobs/$1"/steps/*/stdout.log; }
+
+scene "A small git repository"
+mkdir "$scratch/project"
+cd "$scratch/project"
+git init -q -b main
+printf 'def test_greet():\n    from greet import greet\n    assert greet("Ada") == "Hello, Ada!"\n\n\ntest_greet()\n' >test_greet.py
+printf '__pycache__/\n' >.gitignore
+git add -A
+git commit -qm "A test without the code it tests"
+before=$(git rev-parse HEAD)
+
+scene "(a) A job that needs two attempts before checks and supervisor agree"
+expect 0 logist job create . --id greet --objective "Write greet(name), documented" \
+  --check "greets=python3 -B test_greet.py" \
+  --worker "playbook:$playbooks/two-attempts.toml" --supervisor "playbook:$playbooks/two-attempts.toml"
+lines_shown=8 expect 0 logist job preview greet
+shown "Write greet(name), documented"
+expect 0 logist job run greet
+shown SUCCESS
+require_status greet SUCCESS
+expect 0 logist job status greet
+expect 0 logist job log greet
+shown RETRY
+expect 0 logist job diff greet
+shown "+    return f'Hello, {name}!'"
+expect 0 logist job evidence greet
+shown "step 5 supervisor: COMPLETED"
+expect 0 logist job evidence greet --step 4
+shown greet.py
+printf '  $ git log   # of the evidence\n'
+evidence greet | sed 's/^/    /'
+[ "$(steps_in_git greet)" = "1 2 3 4 5 " ] || fail "the evidence's steps are: $(steps_in_git greet)"
+say "five steps, one evidence commit each: checked"
+
+scene "(b) A job that stops for a human, and goes on after the answer"
+expect 0 logist job create . --id login --objective "Refuse empty passwords" \
+  --worker "playbook:$playbooks/asks-a-human.toml" --supervisor "playbook:$playbooks/asks-a-human.toml"
+expect 3 logist job run login
+shown "400 or 401"
+shown "logist job resolve"
+require_status login INTERVENTION_REQUIRED
+expect 0 logist job resolve login --retry -m "use 401"
+expect 0 logist job run login
+require_status login SUCCESS
+grep -q 401 .logist/jobs/login/workspace/login.py || fail "the human's answer did not reach the work"
+say "the human's words reached the worker: checked"
+
+scene "(c) Canceled from another process while a step runs"
+expect 0 logist job create . --id slow --objective "Wait for ever" \
+  --worker "playbook:$playbooks/slow.toml" --supervisor "playbook:$playbooks/slow.toml"
+printf '  $ logist job run slow &\n'
+logist job run slow >"$scratch/run.out" 2>&1 &
+runner=$!
+wait_until is_waiting slow
+expect 0 logist job cancel slow -m "not needed any more"
+code=0
+wait "$runner" || code=$?
+runner=
+[ "$code" -eq 4 ] || fail "the canceled run ended with exit code $code, not 4"
+require_status slow CANCELED
+say "the runner ended with exit code 4: checked"
+
+scene "(d) The runner is killed with kill -9, and the job goes on"
+expect 0 logist job create . --id killed --objective "Survive" \
+  --worker "playbook:$playbooks/slow.toml" --supervisor "playbook:$playbooks/slow.toml"
+printf '  $ logist job run killed & kill -9 $!\n'
+logist job run killed >"$scratch/run.out" 2>&1 &
+runner=$!
+wait_until is_waiting killed
+kill -9 "$runner"
+wait "$runner" 2>/dev/null || true
+runner=
+expect 0 logist job status killed
+shown "runner died"
+touch .logist/jobs/killed/go-on
+expect 0 logist job run killed
+require_status killed SUCCESS
+[ "$(steps_in_git killed)" = "1 2 " ] || fail "the evidence's steps are: $(steps_in_git killed)"
+say "exactly one evidence commit per step: checked"
+
+scene "(e) The work is delivered into the source repository"
+[ -z "$(git branch --list 'logist/*')" ] || fail "the source repository was touched before deliver"
+say "until now the source repository has not been touched: checked"
+expect 0 logist job deliver greet
+printf '  $ git log --oneline logist/greet\n'
+git log --oneline logist/greet | sed 's/^/    /'
+git merge-base --is-ancestor "$before" logist/greet || fail "the branch does not stand on the source's commit"
+[ "$(git rev-parse HEAD)" = "$before" ] || fail "the source's own branch moved"
+[ -z "$(git status --porcelain)" ] || fail "the source's files changed"
+git show logist/greet:greet.py | grep -q 'Hello, {name}!' || fail "the delivered branch does not hold the work"
+say "branch logist/greet holds the work; main is as it was: checked"
+
+cd "$project"
+rm -rf "$scratch"
+printf '\nThe demo is done; every claim above was checked.\n'
