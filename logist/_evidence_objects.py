@@ -36,7 +36,7 @@ _COMMIT, _TREE, _BLOB, _OFS_DELTA, _REF_DELTA = 1, 2, 3, 6, 7
 _PACK_TYPES = {"commit": _COMMIT, "tree": _TREE, "blob": _BLOB}
 _TYPE_NAMES = {_COMMIT: "commit", _TREE: "tree", _BLOB: "blob", 4: "tag"}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
-_REF_COMPONENT = re.compile(r"(?!\.)[^\x00-\x20\x7f~^:?*\[\\/]+(?<!\.)(?<!\.lock)")
+_REF_COMPONENT = re.compile(r"(?![.-])[^\x00-\x20\x7f~^:?*\[\\/]+(?<!\.)(?<!\.lock)")
 
 
 class TreeEntry(NamedTuple):

@@ -478,6 +478,7 @@ class WalkLimits(NamedTuple):
 
     file_bytes: int = MAX_FILE_BYTES
     depth: int = MAX_DEPTH
+    #: That the base does not have.
     files: int = MAX_FILES
 
 
@@ -519,7 +520,7 @@ class Walk:
         self._ignored: list[SkippedPath] = []
         self._unnamed = 0
         self._unnamed_ignored = 0
-        self._count = 0
+        self._new = 0
         #: Every file that is in the tree; replaces what was known once the walk's objects are stored.
         self.files: dict[str, dict[str, Known]] = {}
 
@@ -567,7 +568,6 @@ class Walk:
                 if file is not None:
                     files[name] = file
                     entries[name] = file.entry
-        self._count += len(files)
         self.files[prefix] = files
         if not prefix and OWN_FOLDER in base:
             entries[OWN_FOLDER] = base[OWN_FOLDER]
@@ -641,7 +641,7 @@ class Walk:
         ignored: bool,
     ) -> Known | None:
         name = path.rpartition("/")[2]
-        why = self._file_refused(path, name, ignored)
+        why = self._file_refused(path, name, ignored, is_new=was is None)
         if why is not None:
             self._skip(path, why)
             return None
@@ -653,15 +653,16 @@ class Walk:
             self._skip_error(path, error)
             return None
 
-    def _file_refused(self, path: str, name: str, ignored: bool) -> str | None:
+    def _file_refused(self, path: str, name: str, ignored: bool, *, is_new: bool) -> str | None:
         if is_git_metadata(name):
             return METADATA
         if ignored and path not in self._force:
             return IGNORED
         if len(os.fsencode(path)) > MAX_PATH:
             return f"its path is longer than {MAX_PATH} bytes"
-        if self._count >= self._limits.files:
-            return f"more than {self._limits.files} files"
+        if is_new and self._new >= self._limits.files:
+            return f"more than {self._limits.files} new files"
+        self._new += is_new
         return None
 
     def _read(self, folder: int, name: str, path: str, status: os.stat_result, was: TreeEntry | None) -> Known | None:
@@ -1044,9 +1045,9 @@ def check_evidence_path(work_dir: Path, name: str) -> str | None:
         return "It has control characters in its name."
     if parts[0] == OWN_FOLDER:
         return f"It is in {OWN_FOLDER}, which is Logist's own."
-    if any(is_git_metadata(part) for part in parts):
-        return "It is git metadata."
     try:
+        if any(is_git_metadata(part) for part in parts):
+            return "It is git metadata."
         return _check_opened(work_dir, parts)
     except UnicodeEncodeError:
         return "It has characters in its name that no file can have."

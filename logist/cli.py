@@ -221,9 +221,10 @@ def _invoke(args: Sequence[str] | None, invocation: Invocation) -> int:
         if isinstance(stop.__cause__, KeyboardInterrupt):
             return int(ExitCode.INTERRUPTED)
         raise
-    except (BrokenPipeError, SystemExit):
-        # The reader left, as in `logist job log | head`, and nobody is there to be told. click's word for it while
-        # the command runs is SystemExit.
+    except SystemExit as end:
+        # click ends a completion like this, and a command whose reader has left: `logist job log | head`.
+        return end.code if isinstance(end.code, int) else int(ExitCode.UNEXPECTED)
+    except BrokenPipeError:
         return int(ExitCode.UNEXPECTED)
     return code if isinstance(code, int) else int(ExitCode.SUCCESS)
 
@@ -236,9 +237,8 @@ def _usage_message(error: click.UsageError) -> str:
 
 def _usage_hint(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx is not None else "logist"
-    more = f"logist help {path.removeprefix('logist').strip()}".rstrip() if path != "logist" else "logist --help"
     if isinstance(error, click.exceptions.NoSuchCommand):
-        return _command_hint(error, path, more)
+        return _command_hint(error, path)
     if isinstance(error, click.NoSuchOption):
         if any(error.option_name in parameter.opts for parameter in cli.params):
             return f"{error.option_name} goes before the command: logist {error.option_name} … {path.partition(' ')[2]}"
@@ -247,7 +247,7 @@ def _usage_hint(error: click.UsageError) -> str:
     return f"see {path} --help"
 
 
-def _command_hint(error: click.exceptions.NoSuchCommand, path: str, more: str) -> str:
+def _command_hint(error: click.exceptions.NoSuchCommand, path: str) -> str:
     for group, sections in (("job", JOB_COMMANDS), ("", TOP_COMMANDS)):
         here = f"logist {group}".strip()
         if here != path and any(error.command_name in commands for commands in sections.values()):

@@ -13,7 +13,7 @@ from logist import decision
 from logist.errors import UsageProblem, WrongState
 from logist.job_processor import actor_of, change_between, finish_restoring, open_session, recover, take_hand_edits
 from logist.job_state import change
-from logist.lifecycle import JobStatus, Lifecycle, Trigger, allowed
+from logist.lifecycle import JobStatus, Trigger, allowed, fire
 from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
 from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent
 from logist.processes import boot_id
@@ -239,7 +239,7 @@ def _resolve(
             reason=reason,
             waived_checks=waived,
             change=change(
-                status=Lifecycle(before.status).fire(trigger),
+                status=fire(before.status, trigger),
                 reason=reason,
                 budget=budget or before.budget,
                 spent=fresh.spent,
@@ -299,7 +299,7 @@ def _go_back(
             "seq": before.seq,
             "created_at": before.created_at,
             "updated_at": before.updated_at,
-            "status": Lifecycle(before.status).fire(trigger),
+            "status": fire(before.status, trigger),
             "reason": Reason(code=code, sentence=_bounded(sentence)),
             "budget": budget or before.budget,
             "spent": spent or before.spent.model_copy(update={"retries": 0}),

@@ -21,7 +21,7 @@ from logist.execution.leftovers import kill_leftovers
 from logist.job_files import clear
 from logist.job_report import next_command_lines
 from logist.job_state import OpenJob, change
-from logist.lifecycle import JobStatus, Lifecycle, Trigger
+from logist.lifecycle import JobStatus, Trigger, fire
 from logist.models.history import (
     AttemptFailed,
     Change,
@@ -321,7 +321,7 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
     after = decided.after.model_copy(
         update={
             "budget": before.budget if resolves is None else resolves,
-            "status": Lifecycle(before.status).fire(trigger),
+            "status": fire(before.status, trigger),
             "reason": decided.reason,
             "head": commit,
             "boot_id": boot_id(),

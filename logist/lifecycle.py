@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from transitions import EventData
 
 
 class JobStatus(StrEnum):
@@ -97,25 +100,36 @@ def target(status: JobStatus, trigger: Trigger) -> JobStatus:
     raise TransitionRefused(status, trigger)
 
 
+class _Position:
+    """A place in the table: the model that the machine moves."""
+
+    # The machine sets these two on its model; declared only, so that it does not find them taken.
+    state: JobStatus
+    trigger: Callable[..., bool]
+
+    def __init__(self) -> None:
+        self.guard: Callable[[Trigger], bool] | None = None
+
+    def permitted(self, event: EventData) -> bool:
+        return self.guard is None or self.guard(Trigger(event.event.name))
+
+
 class Lifecycle:
-    """One job's position in the table, run by a `transitions.Machine` without callbacks.
+    """One job's position in the table, moved by a `transitions.Machine` without callbacks.
 
     `guard(trigger)` may veto a transition. transitions 0.9.3 answers an unmet guard with a silent False and an
     unknown trigger with AttributeError; both become TransitionRefused here, so neither can pass unnoticed.
     """
-
-    # The machine sets these two on its model; declared only, so that add_model does not find them taken.
-    state: JobStatus
-    trigger: Callable[..., bool]
 
     def __init__(self, status: JobStatus, guard: Callable[[Trigger], bool] | None = None) -> None:
         # Imported here: `job cancel` reads the table at start-up speed and never runs a machine.
         from transitions import Machine, MachineError
 
         self._refusals = (MachineError, AttributeError)
-        self._guard = guard
+        self._position = _Position()
+        self._position.guard = guard
         self._machine = Machine(
-            model=self,
+            model=self._position,
             states=JobStatus,
             initial=status,
             auto_transitions=False,
@@ -125,28 +139,40 @@ class Lifecycle:
                     "trigger": edge.trigger.value,
                     "source": list(edge.sources),
                     "dest": edge.target,
-                    "conditions": "_permitted",
+                    "conditions": "permitted",
                 }
                 for edge in EDGES
             ],
         )
 
-    def _permitted(self, event: object) -> bool:
-        name = event.event.name  # type: ignore[attr-defined]  # transitions ships no types for EventData
-        return self._guard is None or self._guard(Trigger(name))
+    @property
+    def state(self) -> JobStatus:
+        """Where the job is."""
+        return self._position.state
 
     def fire(self, trigger: Trigger) -> JobStatus:
         """Move along the table and return the new state. Raises TransitionRefused; the state is then unchanged."""
         before = self.state
         try:
-            moved = self.trigger(trigger.value)
+            moved = self._position.trigger(trigger.value)
         except self._refusals as refusal:
             raise TransitionRefused(before, trigger) from refusal
         if not moved:
             raise TransitionRefused(before, trigger)
         return self.state
 
+    def at(self, status: JobStatus) -> Lifecycle:
+        """The same machine, set to `status`: to build one takes longer than many transitions."""
+        self._machine.set_state(status)
+        return self
+
+
+_shared = threading.local()
+
 
 def fire(status: JobStatus, trigger: Trigger) -> JobStatus:
     """The state after `trigger`, decided by the machine. Raises TransitionRefused."""
-    return Lifecycle(status).fire(trigger)
+    machine: Lifecycle | None = getattr(_shared, "machine", None)
+    if machine is None:
+        machine = _shared.machine = Lifecycle(status)
+    return machine.at(status).fire(trigger)

@@ -13,7 +13,7 @@ from logist.events import NullReporter, Reporter
 from logist.execution import WorkerAdapter
 from logist.job_files import pending
 from logist.job_state import JobStore, OpenJob, change
-from logist.lifecycle import JobStatus, Lifecycle, Trigger
+from logist.lifecycle import JobStatus, Trigger, fire
 from logist.models.config import Config
 from logist.models.history import HistoryRecord, Transition
 from logist.models.manifest import JobManifest, Reason
@@ -158,7 +158,7 @@ class Session(JobView):
     def transition(self, trigger: Trigger, reason: Reason, **fields: object) -> JobStatus:
         """Record a change of state that belongs to no step, and tell it. Raises TransitionRefused."""
         before = self.manifest.status
-        after = Lifecycle(before).fire(trigger)
+        after = fire(before, trigger)
         self.job.record(
             Transition(trigger=trigger, reason=reason, change=change(status=after, reason=reason, **fields))
         )

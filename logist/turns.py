@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -348,16 +349,23 @@ def _lay_out(request: OneshotRequest, command: Command) -> None:
             "timeout": command.timeout,
         }
         (request.step_dir / "command.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            folder.unlink()
-        elif folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
+        _empty_folder(folder)
     except OSError as error:
         raise WorkspaceFailed(
             f"the files of step {request.step} could not be written: {error}",
             "check that the job's folder is there, writable and has room",
         ) from error
+
+
+def _empty_folder(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        folder.unlink()
+    folder.mkdir(exist_ok=True)
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def _keep_reply(request: OneshotRequest, answer: Answer) -> None:

@@ -410,7 +410,7 @@ class Workspace:
             raise WorkspaceFailed(
                 "There is nothing to deliver: the job has no commit of its own.", "Run the job first."
             )
-        options = ("--stdout", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-signature", "--always")
+        options = ("--stdout", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-signature")
         with _new_file(target) as file:
             self._git().run("format-patch", *options, "--end-of-options", f"{base}..{head}", output=file)
 

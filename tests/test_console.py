@@ -347,6 +347,14 @@ def test_on_a_narrow_terminal_explanations_and_objections_get_lines_of_their_own
     assert drawn(STUCK, 80, 3) == NARROW
 
 
+@pytest.mark.parametrize(("width", "beside"), [(99, False), (100, True), (None, True)])
+def test_explanations_stand_beside_short_commands_where_there_is_room(width: int | None, beside: bool) -> None:
+    text = drawn(replace(STUCK, next_commands=COMMANDS[1:2]), width)
+
+    assert ("--approve  take the work as it is → SUCCESS\n" in text) is beside
+    assert ("--approve\n      take the work as it is → SUCCESS\n" in text) is not beside
+
+
 def test_without_a_terminal_nothing_is_wrapped_or_cut() -> None:
     assert drawn(STUCK, None, 3) == PLAIN
 
@@ -916,6 +924,12 @@ def test_a_live_run_leaves_its_lines_and_takes_its_footer_away(terminal: Termina
         "14:22:03  RUNNING → INTERVENTION_REQUIRED  the supervisor said STUCK",
     ]
     assert terminal.cursor_is_shown
+
+
+def test_a_run_that_is_refused_draws_nothing(terminal: Terminal) -> None:
+    live(terminal).close()
+
+    assert terminal.getvalue() == ""
 
 
 def test_the_footer_shows_the_step_the_budgets_the_output_and_the_keys(terminal: Terminal) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -244,6 +245,13 @@ def test_the_program_is_looked_up_in_the_path_that_the_command_gets(adapter: Loc
     assert result.stdout.kept.decode() == f"{bench.folder}/two/my-tool\n"
 
 
+def test_a_program_that_may_not_be_executed_is_not_called_absent(adapter: LocalWorkerAdapter, bench: Bench) -> None:
+    (bench.folder / "my-tool").write_text("#!/bin/sh\n")
+    result = adapter.run(replace(bench.argv("my-tool"), env={"PATH": f"{bench.folder}:/no/such/folder"}))
+    assert (result.ended, result.program_missing) == (Ended.NOT_STARTED, True)
+    assert os.strerror(errno.EACCES) in result.detail
+
+
 def test_an_empty_entry_of_path_does_not_run_what_lies_in_the_work_folder(
     adapter: LocalWorkerAdapter, bench: Bench
 ) -> None:
@@ -360,6 +368,17 @@ def test_a_flood_of_output_is_counted_and_takes_no_memory(adapter: LocalWorkerAd
     assert (len(result.stdout.head), len(result.stdout.tail)) == (1_000_000, 1_000_000)
     assert (bench.folder / "log").read_bytes() == result.stdout.kept
     assert peak - before < 30_000_000
+
+
+def test_what_the_pipe_still_holds_when_the_command_has_ended_is_taken(
+    adapter: LocalWorkerAdapter, bench: Bench
+) -> None:
+    processes: list[ProcessIdentity] = []
+    # We are busy until the command is gone; it has made the pipe larger than what we read at once.
+    cue = Cue(then=lambda: wait_for(lambda: not is_alive(processes[0])))
+    source = "import fcntl, os; fcntl.fcntl(1, 1031, 1 << 20); os.write(1, b'ready' + bytes(500_000))"
+    result = adapter.run(bench.python(source), on_started=processes.append, on_output=cue)
+    assert result.stdout.total == 500_005
 
 
 @given(chunks=st.lists(st.binary(min_size=1, max_size=40), max_size=12), limit=st.integers(0, 60))

@@ -46,7 +46,9 @@ class Wanted(NamedTuple):
 @click.option("--id", "job_id", metavar="ID", help="The job's name. Default: made from the objective.")
 @click.option("-p", "--prompt", metavar="TEXT", help="The objective in full, for the agents.")
 @click.option("-F", "--prompt-file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
-@click.option("--phase", "phases", multiple=True, metavar="'NAME: TEXT'", help="A part of the work. Repeatable, in order.")
+@click.option(
+    "--phase", "phases", multiple=True, metavar="'NAME: TEXT'", help="A part of the work. Repeatable, in order."
+)
 @click.option(
     "--check", "checks", multiple=True, metavar="[NAME=]COMMAND", help="A command that must exit with 0. Repeatable."
 )
@@ -67,6 +69,7 @@ class Wanted(NamedTuple):
 @click.pass_obj
 def create(
     invocation: Invocation,
+    /,
     source: str | None,
     prompt: str | None,
     prompt_file: str | None,
@@ -210,6 +213,6 @@ def _tell_created(manifest: JobManifest, *, selected: bool) -> None:
     else:
         tell(f"starts from a copy of {source.path}")
     if source.uncommitted:
-        tell(f"{source.uncommitted} uncommitted change(s) of the source were not taken: commit them first if they belong")
+        tell(f"{source.uncommitted} uncommitted change(s) of the source were not taken; commit what belongs")
     name = "" if selected else f" {manifest.id}"
     tell(f"next: logist job run{name}    or look first: logist job preview{name}")

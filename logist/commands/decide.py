@@ -45,18 +45,25 @@ class Answer(NamedTuple):
 @click.option("-r", "--retry", is_flag=True, help="Try again; -m says what to do differently.")
 @click.option("-a", "--approve", is_flag=True, help="Take the work as it is: SUCCESS.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Take the workspace as you edited it, and go on.")
-@click.option("-w", "--rewind", type=click.IntRange(min=0), metavar="N", help="Go back to the end of step N; 0 is the start.")
+@click.option(
+    "-w", "--rewind", type=click.IntRange(min=0), metavar="N", help="Go back to the end of step N; 0 is the start."
+)
 @click.option("-x", "--cancel", is_flag=True, help="Stop the job for good.")
 @message_options
 @click.option("--override-checks", is_flag=True, help="With --approve and -m: although checks are red or did not run.")
 @click.option("--add-steps", type=click.IntRange(min=0), default=0, metavar="N", help="Raise the budget by N steps.")
 @click.option("--add-time", type=Duration(), default=0.0, metavar="DURATION", help="Raise the budget by active time.")
-@click.option("--add-retries", type=click.IntRange(min=0), default=0, metavar="N", help="Raise the budget by N retries.")
-@click.option("--add-cost", type=click.FloatRange(min=0), default=0.0, metavar="DOLLARS", help="Raise the budget by money.")
+@click.option(
+    "--add-retries", type=click.IntRange(min=0), default=0, metavar="N", help="Raise the budget by N retries."
+)
+@click.option(
+    "--add-cost", type=click.FloatRange(min=0), default=0.0, metavar="DOLLARS", help="Raise the budget by money."
+)
 @json_option
 @click.pass_obj
 def resolve(
     invocation: Invocation,
+    /,
     job: str | None,
     message: str | None,
     message_file: str | None,

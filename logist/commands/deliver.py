@@ -38,7 +38,7 @@ def deliver(
     from logist import deliveries
 
     if sum(given is not None for given in (to or branch, patch, bundle)) > 1:
-        raise UsageProblem("a branch (--to, --branch), --patch and --bundle exclude each other", "deliver one at a time")
+        raise UsageProblem("--to or --branch, --patch, and --bundle exclude each other", "deliver one at a time")
     job_id = invocation.job_id(job)
     with invocation.runtime() as runtime:
         if patch is not None:

@@ -43,7 +43,11 @@ def select(invocation: Invocation, job: str | None, nothing: bool, as_json: bool
 @click.command("list")
 @click.option("--needs-human", is_flag=True, help="Only jobs that wait for an answer, the longest waiting first.")
 @click.option(
-    "--status", "statuses", multiple=True, type=click.Choice(_STATUSES, case_sensitive=False), help="Only jobs in STATUS."
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(_STATUSES, case_sensitive=False),
+    help="Only jobs in STATUS.",
 )
 @json_option
 @click.pass_obj

@@ -38,7 +38,7 @@ class Invocation:
         self._jobs_dir, self._config_file, self.debug = jobs_dir, config_file, debug
 
     def jobs_dir(self) -> Path:
-        """The jobs folder, which need not exist. Raises InvalidFile when the configuration that names it is not valid."""
+        """The jobs folder, which need not exist. Raises InvalidFile when a configuration that names it is not valid."""
         from pathlib import Path
 
         from logist.job_files import find_jobs_dir
@@ -87,7 +87,8 @@ class Invocation:
         selected = read_selected(jobs_dir)
         if selected is None:
             raise UsageProblem(
-                "no job is named and none is selected", "name one, or choose one: logist job select JOB; logist job list"
+                "no job is named and none is selected",
+                "name one, or choose one with `logist job select JOB`; `logist job list` shows them",
             )
         if not is_job(_paths(jobs_dir, selected)):
             raise JobNotFound(

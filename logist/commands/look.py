@@ -159,7 +159,8 @@ def diff(
             return
         text = workspace.diff(old, new, stat=stat)
     if raw:
-        click.echo(text, nl=False)
+        # As bytes: of text, click takes control sequences out where there is no terminal.
+        click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
     elif text:
         _print_diff(text)
     else:
@@ -198,7 +199,7 @@ def _print_diff(text: str) -> None:
 
     for line in plain_text(text).removesuffix("\n").split("\n"):
         style = _DIFF_STYLES.get(line[:1]) if not line.startswith(("+++", "---")) else {"bold": True}
-        click.echo(click.style(line, **style) if style else line)  # type: ignore[arg-type]  # the table's own
+        click.echo(click.style(line, **style) if style else line)
 
 
 _DIFF_STYLES: dict[str, dict[str, object]] = {"+": {"fg": "green"}, "-": {"fg": "red"}, "@": {"fg": "cyan"}}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMAS = ("config", "history", "job-file", "job-manifest", "reply", "report")
 
-_CONFIG = """\
+CONFIG_TEMPLATE = """\
 # Logist's settings for this project. Every line here is a default; take the # away to change it.
 # Flags and LOGIST_* variables go before this file. No secrets belong in it.
 
@@ -72,11 +72,11 @@ def init(invocation: Invocation, as_json: bool) -> None:
 def _write_new(path: Path) -> bool:
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(_CONFIG)
+            file.write(CONFIG_TEMPLATE)
     except FileExistsError:
         return False
     except OSError as error:
-        raise StorageFailed(f"{path} could not be written: {error.strerror}", "check the folder and its disk") from error
+        raise StorageFailed(f"could not write {path}: {error.strerror}", "check the folder and its disk") from error
     return True
 
 

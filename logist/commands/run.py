@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from logist.commands.invocation import Invocation
-    from logist.turns import Preview
     from logist.models.manifest import JobManifest
     from logist.runtime import StopSwitch
+    from logist.turns import Preview
 
 PROGRESS = ("auto", "tty", "plain", "json", "none")
 
@@ -137,9 +137,7 @@ def run(
 @click.option("-v", "--verbose", is_flag=True, help="Print all that the agent prints.")
 @json_option
 @click.pass_obj
-def step(
-    invocation: Invocation, job: str | None, dry_run: bool, quiet: bool, verbose: bool, as_json: bool
-) -> int:
+def step(invocation: Invocation, job: str | None, dry_run: bool, quiet: bool, verbose: bool, as_json: bool) -> int:
     """Take one step of JOB: ask the agent whose turn it is, keep the evidence, decide what follows."""
     if dry_run:
         _show_preview(invocation, job, as_json=as_json)

@@ -69,7 +69,7 @@ def _await_runner(paths: JobPaths, busy: JobBusy) -> None:
     deadline = time.monotonic() + _WAIT
     while read_holder(paths) is not None:
         if time.monotonic() > deadline:
-            raise JobBusy(f"{busy.message}, and has not stopped within {_WAIT:.0f} s", "the request stands; wait for it")
+            raise JobBusy(f"{busy.message}; it has not stopped within {_WAIT:.0f} s", "the request stands")
         time.sleep(_LOOK)
 
 
@@ -91,7 +91,7 @@ def pause(invocation: Invocation, job: str | None, message: str, as_json: bool) 
     job_id = invocation.job_id(job)
     paths = invocation.job_paths(job_id)
     if read_holder(paths) is None:
-        raise WrongState(f"job {job_id} is not running, so there is nothing to pause", _possible_now(invocation, job_id))
+        raise WrongState(f"job {job_id} is not running: nothing to pause", _possible_now(invocation, job_id))
     request(paths, "pause", message, datetime.now(UTC))
     if as_json:
         print_json({"job": job_id, "requested": "pause"})

@@ -156,16 +156,21 @@ class LiveReporter:
             vertical_overflow="crop",
             get_renderable=self._footer,
         )
-        self._live.start()
+        self._closed = False
 
     def close(self) -> None:
         """Take the footer away and show the cursor."""
+        self._closed = True
         self._live.stop()
 
     # --- What happened --------------------------------------------------------------------------------------------
 
     def emit(self, event: Event) -> None:
         """Show one event."""
+        if not (self._live.is_started or self._closed):
+            # Not before: a run that is refused has nothing to show.
+            self._update(job_id=event.job_id)
+            self._live.start(refresh=False)
         match event:
             case events.OutputReceived():
                 self._heard(event)
@@ -184,7 +189,7 @@ class LiveReporter:
                 self._print_step(event)
                 self._update(step=None, activity="", tail=b"")
             case events.StateChanged():
-                self._update(job_id=event.job_id, status=event.after)
+                self._update(status=event.after)
                 self._print_change(event)
             case events.StopRequested():
                 self._update(stopping=event.now)
@@ -208,7 +213,7 @@ class LiveReporter:
             self._print_words("bold", f"phase {one_line(event.phase)}")
         self._phase = event.phase
         now = self._clock.monotonic()
-        self._update(job_id=event.job_id, step=event, activity="", began=now, heard=now, tail=b"", stream="")
+        self._update(step=event, activity="", began=now, heard=now, tail=b"", stream="")
 
     def _heard(self, event: events.OutputReceived) -> None:
         if self._verbose:
