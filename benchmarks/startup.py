@@ -17,8 +17,9 @@ from measure import Timed, interleaved, report
 
 from logist.clock import SystemClock
 from logist.job_creation import CreateRequest, create_job
-from logist.job_files import JobPaths, Lease
+from logist.job_files import JobPaths
 from logist.job_state import JobStore
+from logist.lease import Lease
 from logist.models.manifest import JobDefinition
 
 BIN = Path(sys.executable).parent

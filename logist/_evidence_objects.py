@@ -18,7 +18,8 @@ import struct
 import tempfile
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,8 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 FILE, EXECUTABLE, SYMLINK, FOLDER, GITLINK = 0o100644, 0o100755, 0o120000, 0o040000, 0o160000
 #: New objects beyond this number go into one pack: each loose object costs an fsync.
 LOOSE_LIMIT = 48
+#: Threads that wait for the disk.
+_SYNCERS = 4
 PACK_LIMIT = 1 << 30
 FULL_ID = re.compile(r"[0-9a-f]{40}")
 
@@ -284,6 +287,7 @@ class ObjectStore:
         self.folder = repo_dir / "objects"
         self._packs: dict[str, _Pack] = {}
         self._packs_seen = -1
+        self._syncers: ThreadPoolExecutor | None = None
         self.trees: dict[str, Entries] = {EMPTY_TREE: {}}
 
     def loose_path(self, object_id: str) -> Path:
@@ -358,10 +362,26 @@ class ObjectStore:
             else:
                 yield prefix + name, entry
 
+    def sync(self, descriptors: Sequence[int]) -> None:
+        """Make open files or folders durable. All at once: a journaling file system then commits once for all."""
+        if len(descriptors) < 2:
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+            return
+        if self._syncers is None:
+            self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="logist-sync")
+        # All of them have ended before one's error is raised: nobody closes a descriptor that is still being synced.
+        done, _ = wait([self._syncers.submit(os.fsync, descriptor) for descriptor in descriptors])
+        for future in done:
+            future.result()
+
     def close(self) -> None:
-        """Let go of the packs."""
+        """Let go of the packs and the threads."""
         self._packs = {}
         self._packs_seen = -1
+        if self._syncers is not None:
+            self._syncers.shutdown()
+            self._syncers = None
 
     def _read_packed(self, object_id: str, limit: int | None) -> tuple[str, bytes]:
         raw = bytes.fromhex(object_id)
@@ -401,7 +421,8 @@ class ObjectWriter:
         self._store = store
         self._folders: set[Path] = set()
         self._added: set[str] = set()
-        self._loose = 0
+        #: Written, neither durable nor in place.
+        self._loose: list[_Loose] = []
         self._pack: _PackWriter | None = None
 
     def add(self, kind: str, data: bytes) -> str:
@@ -420,22 +441,39 @@ class ObjectWriter:
 
     def finish(self) -> None:
         """Make everything that was added durable."""
+        self._place_loose()
         if self._pack is not None:
             self._pack.finish()
             self._folders.add(self._store.folder / "pack")
             self._pack = None
-        for folder in self._folders:
-            fsync_folder(folder)
+        with contextlib.ExitStack() as stack:
+            folders = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for folder in self._folders]
+            for descriptor in folders:
+                stack.callback(os.close, descriptor)
+            self._store.sync(folders)
         self._folders.clear()
 
     def abandon(self) -> None:
-        """Drop a pack that is half written."""
+        """Drop what is not in place yet."""
+        for loose in self._loose:
+            os.close(loose.descriptor)
+            loose.temporary.unlink(missing_ok=True)
+        self._loose.clear()
         if self._pack is not None:
             self._pack.abandon()
             self._pack = None
 
+    def _place_loose(self) -> None:
+        self._store.sync([loose.descriptor for loose in self._loose])
+        while self._loose:
+            loose = self._loose[-1]
+            loose.temporary.rename(loose.path)
+            self._loose.pop()
+            os.close(loose.descriptor)
+            self._folders.add(loose.path.parent)
+
     def _write(self, kind: str, data: bytes, object_id: str, path: Path) -> None:
-        if self._loose >= LOOSE_LIMIT:
+        if len(self._loose) >= LOOSE_LIMIT:
             if self._pack is not None and self._pack.size + len(data) > PACK_LIMIT:
                 self._pack.finish()
                 self._pack = None
@@ -443,18 +481,23 @@ class ObjectWriter:
                 self._pack = _PackWriter(self._store.folder / "pack")
             self._pack.add(kind, data, object_id)
             return
-        self._loose += 1
         deflater = zlib.compressobj(1)
         content = deflater.compress(f"{kind} {len(data)}\0".encode()) + deflater.compress(data) + deflater.flush()
         if not path.parent.is_dir():
             path.parent.mkdir(exist_ok=True)
             self._folders.add(self._store.folder)
-        with temporary_file(self._store.folder, "tmp_obj_") as (descriptor, temporary):
-            write_all(descriptor, content)
-            os.fchmod(descriptor, 0o444)
-            os.fsync(descriptor)
-            temporary.rename(path)
-        self._folders.add(path.parent)
+        descriptor, name = tempfile.mkstemp(prefix="tmp_obj_", dir=self._store.folder)
+        self._loose.append(_Loose(descriptor, Path(name), path))
+        write_all(descriptor, content)
+        os.fchmod(descriptor, 0o444)
+
+
+class _Loose(NamedTuple):
+    """A loose object that is written and waits to be made durable and put in place."""
+
+    descriptor: int
+    temporary: Path
+    path: Path
 
 
 class _PackWriter:

@@ -267,9 +267,8 @@ def _parse_pattern(line: bytes) -> _Pattern | None:
     folders_only = line.endswith(b"/")
     line = line.removesuffix(b"/")
     by_name = b"/" not in line
-    names = line.removeprefix(b"/").split(b"/")
     parts: list[re.Pattern[bytes] | None] = []
-    for name in names:
+    for name in _components(line.removeprefix(b"/")):
         if name == b"**" and not by_name:
             parts.append(None)
             continue
@@ -281,6 +280,22 @@ def _parse_pattern(line: bytes) -> _Pattern | None:
         # A trailing `**` is everything inside, not the folder itself.
         parts.insert(-1, re.compile(rb"", re.DOTALL))
     return _Pattern(tuple(parts), by_name, folders_only, keeps)
+
+
+def _components(line: bytes) -> list[bytes]:
+    """Split at slashes, but not at those inside a `[...]`."""
+    found, start, at = [], 0, 0
+    while at < len(line):
+        letter = line[at : at + 1]
+        if letter == b"/" or line[at : at + 2] == b"\\/":
+            found.append(line[start:at])
+            start = at = at + (1 if letter == b"/" else 2)
+        elif letter == b"[":
+            parsed = _character_class(line, at + 1)
+            at = at + 1 if parsed is None else parsed[1]
+        else:
+            at += 2 if letter == b"\\" else 1
+    return [*found, line[start:]]
 
 
 def _matches(pattern: _Pattern, names: list[bytes]) -> bool:

@@ -218,9 +218,8 @@ def _invoke(args: Sequence[str] | None, invocation: Invocation) -> int:
         _tell(_usage_message(error), _usage_hint(error))
         return int(ExitCode.USAGE)
     except click.Abort as stop:
-        if isinstance(stop.__cause__, KeyboardInterrupt):
-            return int(ExitCode.INTERRUPTED)
-        raise
+        # What click makes of KeyboardInterrupt, and of an EOFError wherever it comes from.
+        raise stop.__cause__ or stop from None
     except SystemExit as end:
         # click ends a completion like this, and a command whose reader has left: `logist job log | head`.
         return end.code if isinstance(end.code, int) else int(ExitCode.UNEXPECTED)

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from logist import decision, events
 from logist.agents import find_agent
 from logist.checks import ChecksStopped, run_checks
-from logist.errors import ExitCode, JobBusy, StorageFailed, WorkspaceFailed, WrongState
+from logist.errors import ExitCode, JobBusy, LogistError, StorageFailed, WorkspaceFailed, WrongState
 from logist.evidence import evidence_message, evidence_record
 from logist.execution import StreamResult
 from logist.execution.leftovers import kill_leftovers
-from logist.job_files import clear
 from logist.job_report import next_command_lines
 from logist.job_state import OpenJob, change
 from logist.lifecycle import JobStatus, Trigger, fire
@@ -38,6 +37,7 @@ from logist.models.manifest import Budget, CheckResult, JobManifest, Reason, Rea
 from logist.models.reply import Usage
 from logist.processes import ProcessIdentity, boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
+from logist.stop_requests import clear
 from logist.turns import RESTORED, Preview, feed_turn, preview_turn, set_aside, step_token, take_turn
 from logist.workspace_utils import CommitInfo, SkippedPath, Snapshot
 
@@ -71,26 +71,35 @@ def run_job(
     made durable.
     """
     _refuse_unless_runnable(runtime.store.load(job_id))
-    clear(runtime.store.paths(job_id), "pause")
     with open_session(runtime, job_id, command="step" if single_step else "run") as session:
+        # Only now: while another runner held the job, a request to pause was meant for that one.
+        clear(session.paths, "pause")
         recover(session)
         _refuse_unless_runnable(session.manifest)
         if session.manifest.status is JobStatus.PENDING:
             _check_agents(session, fed=reply is not None)
-        exit_code = _drive(session, single_step=single_step, reply=reply, reply_name=reply_name)
-        manifest = session.manifest
-        session.emit(
-            events.JobFinished(
-                job_id=manifest.id,
-                status=manifest.status,
-                reason=manifest.reason,
-                step=manifest.step,
-                head=manifest.head,
-                exit_code=int(exit_code),
-                next_commands=next_command_lines(manifest),
-            )
+        try:
+            exit_code = _drive(session, single_step=single_step, reply=reply, reply_name=reply_name)
+        except Exception as fault:
+            _tell_end(session, fault.exit_code if isinstance(fault, LogistError) else ExitCode.UNEXPECTED)
+            raise
+        _tell_end(session, exit_code)
+        return RunResult(session.manifest, exit_code)
+
+
+def _tell_end(session: Session, exit_code: ExitCode) -> None:
+    manifest = session.manifest
+    session.emit(
+        events.JobFinished(
+            job_id=manifest.id,
+            status=manifest.status,
+            reason=manifest.reason,
+            step=manifest.step,
+            head=manifest.head,
+            exit_code=int(exit_code),
+            next_commands=next_command_lines(manifest),
         )
-        return RunResult(manifest, exit_code)
+    )
 
 
 def preview_step(runtime: Runtime, job_id: str) -> Preview:
@@ -385,17 +394,20 @@ def _committed_already(session: Session, exited: Exited) -> tuple[Snapshot, str]
 
 def _commit_evidence(session: Session, exited: Exited) -> tuple[Snapshot, str]:
     manifest, workspace = session.manifest, session.workspace
+
+    def describe(snapshot: Snapshot) -> CommitInfo:
+        return CommitInfo(
+            author=f"{exited.role} ({exited.agent})",
+            message=evidence_message(manifest, exited, snapshot.skipped),
+            at=exited.at,
+        )
+
     if exited.role is Role.SUPERVISOR:
         # It judged the head's tree, and that is what its commit carries, whatever lies about in the workspace.
         snapshot = Snapshot(tree=manifest.tree, changed=(), skipped=())
+        commit = workspace.commit(snapshot.tree, (manifest.head,), describe(snapshot))
     else:
-        snapshot = workspace.snapshot(manifest.head, force=exited.evidence_files)
-    info = CommitInfo(
-        author=f"{exited.role} ({exited.agent})",
-        message=evidence_message(manifest, exited, snapshot.skipped),
-        at=exited.at,
-    )
-    commit = workspace.commit(snapshot.tree, (manifest.head,), info)
+        snapshot, commit = workspace.commit_snapshot(manifest.head, describe, force=exited.evidence_files)
     workspace.advance(commit, expected=manifest.head)
     return snapshot, commit
 

@@ -1,4 +1,4 @@
-"""Jobs on disk: create, load, open, record. With `job_files.cancel_at_rest` the only writer of `job_manifest.json`."""
+"""Jobs on disk: create, load, open, record. With `cancellation` the only writer of `job_manifest.json`."""
 
 from __future__ import annotations
 
@@ -15,36 +15,34 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from logist.clock import Clock
-from logist.errors import InvalidFile, JobBusy, JobNotFound, UsageProblem
-from logist.job_files import (
-    INDEX_NAME,
+from logist.durable import (
     Document,
-    Holder,
-    JobPaths,
-    Journal,
-    Lease,
-    Line,
-    check_job_id,
-    check_schema,
-    ensure_jobs_dir,
-    find_job,
-    invalid_manifest,
-    is_job,
     iso,
-    job_ids,
     make_durable_folder,
-    manifest_bytes,
-    merge,
-    parse_manifest,
-    read_holder,
-    read_manifest_bytes,
-    read_selected,
     replace_file,
     storage_failed,
     sweep_temporary_files,
     sync_folder,
     to_json,
 )
+from logist.errors import InvalidFile, JobBusy, JobNotFound, UsageProblem
+from logist.job_files import (
+    INDEX_NAME,
+    JobPaths,
+    check_job_id,
+    check_schema,
+    ensure_jobs_dir,
+    find_job,
+    invalid_manifest,
+    is_job,
+    job_ids,
+    manifest_bytes,
+    parse_manifest,
+    read_manifest_bytes,
+    read_selected,
+)
+from logist.journal import Journal, Line, merge
+from logist.lease import Holder, Lease, read_holder
 from logist.lifecycle import Trigger
 from logist.models.history import Change, Created, HistoryEntry, HistoryRecord
 from logist.models.manifest import JobManifest

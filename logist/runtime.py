@@ -11,12 +11,12 @@ from logist.clock import Clock, SystemClock
 from logist.errors import ExitCode
 from logist.events import NullReporter, Reporter
 from logist.execution import WorkerAdapter
-from logist.job_files import pending
 from logist.job_state import JobStore, OpenJob, change
 from logist.lifecycle import JobStatus, Trigger, fire
 from logist.models.config import Config
 from logist.models.history import HistoryRecord, Transition
 from logist.models.manifest import JobManifest, Reason
+from logist.stop_requests import pending
 from logist.workspace_utils import Workspace
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,6 +125,7 @@ _REPO_CONFIG = """\
 _REPO_ATTRIBUTES = (
     "* -text -eol -crlf -ident -filter -working-tree-encoding !diff -merge -export-ignore -export-subst\n"
 )
+_NO_GIT = ("git is not installed, or can't be run.", "Install git 2.36 or newer.")
 _TRAILER = re.compile(r"([A-Za-z0-9-]+): (.*)")
 
 
@@ -226,17 +227,35 @@ class Workspace:
                 writer.finish()
             finally:
                 writer.abandon()
-        # Only now: what the cache knows must be in the repository.
-        self._cache.files = walk.files
-        self._last_tree = result.tree
-        return Snapshot(result.tree, result.changed, result.skipped)
+        return self._stored(walk, result)
+
+    def commit_snapshot(
+        self, base: str, describe: Callable[[Snapshot], CommitInfo], force: Collection[str] = ()
+    ) -> tuple[Snapshot, str]:
+        """A snapshot and its commit on `base` in one: they wait for the disk together. No ref moves.
+
+        Raises what `snapshot` raises, and what `describe` raises.
+        """
+        with storage_errors("store the evidence"):
+            writer = ObjectWriter(self._store)
+            try:
+                walk, result = self._walk(base, force, writer)
+                info = describe(Snapshot(result.tree, result.changed, result.skipped))
+                commit = writer.add("commit", encode_commit(result.tree, (base,), info.author, info.at, info.message))
+                writer.finish()
+            finally:
+                writer.abandon()
+        return self._stored(walk, result), commit
 
     def commit(self, tree: str, parents: tuple[str, ...], info: CommitInfo) -> str:
         """Store a commit durably and return its id; no ref moves."""
         with storage_errors("store the evidence commit"):
             writer = ObjectWriter(self._store)
-            commit = writer.add("commit", encode_commit(tree, parents, info.author, info.at, info.message))
-            writer.finish()
+            try:
+                commit = writer.add("commit", encode_commit(tree, parents, info.author, info.at, info.message))
+                writer.finish()
+            finally:
+                writer.abandon()
         return commit
 
     def advance(self, commit: str, expected: str) -> None:
@@ -441,6 +460,12 @@ class Workspace:
         walk = Walk(self._store, self._cache.files, settled, writer=writer, limits=self._limits, force=force)
         return walk, walk.run(self._work_dir, base_tree)
 
+    def _stored(self, walk: Walk, result: WalkResult) -> Snapshot:
+        # Only once it is durable: what the cache knows must be in the repository.
+        self._cache.files = walk.files
+        self._last_tree = result.tree
+        return Snapshot(result.tree, result.changed, result.skipped)
+
     def _require(self, commit: str) -> None:
         with storage_errors("read the evidence"):
             self._store.commit(commit)
@@ -500,23 +525,23 @@ class _Git:
         # -C: where a folder can't be entered, GitPython would stay in the caller's.
         program = [runner.GIT_PYTHON_GIT_EXECUTABLE or "git", "-C", str(self._folder)]
         command = [*prefix, *program, *options, *arguments]
+        library = _gitpython()
         try:
-            return self._execute(runner, command, stdin, output)
-        except _gitpython().GitCommandError as error:
+            with storage_errors(f"run git {arguments[0]}"):
+                return self._execute(runner, command, stdin, output)
+        except library.GitCommandNotFound as error:
+            raise WorkspaceFailed(*_NO_GIT) from error
+        except library.GitCommandError as error:
             raise _failed(arguments[0], error) from error
-        except OSError as error:
-            raise WorkspaceFailed(
-                f"git could not be started: {error.strerror}.", "Install git 2.36 or newer."
-            ) from error
 
     def ask(self, *arguments: str) -> str | None:
         """What git printed, stripped; None when it exits with an error."""
         try:
             return self.run(*arguments).decode("utf-8", "surrogateescape").strip()
         except WorkspaceFailed as error:
-            if isinstance(error.__cause__, OSError):
-                raise
-            return None
+            if isinstance(getattr(error.__cause__, "status", None), int):
+                return None
+            raise
 
     @staticmethod
     def _execute(runner: git.Git, command: list[str], stdin: bytes, output: BinaryIO | None) -> bytes:
@@ -534,7 +559,7 @@ def _gitpython() -> ModuleType:
     try:
         import git
     except ImportError as error:
-        raise WorkspaceFailed("git is not installed, or can't be run.", "Install git 2.36 or newer.") from error
+        raise WorkspaceFailed(*_NO_GIT) from error
     return git
 
 
@@ -608,6 +633,7 @@ def _fill(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest, i
         writer.finish()
     finally:
         writer.abandon()
+        store.close()
     _start(repo_dir, work_dir, branch, baseline, store.trees)
     return _Filled(Source(kind=request.kind, path=None if path is None else _text(path)), baseline, result.skipped)
 
@@ -616,10 +642,15 @@ def _fill_from_git(repo_dir: Path, work_dir: Path, branch: str, request: SourceR
     found = _examine(request)
     if found.commit is None:
         _make_repository(repo_dir, branch)
-        writer = ObjectWriter(ObjectStore(repo_dir))
-        tree = writer.add("tree", b"")
-        baseline = writer.add("commit", encode_commit(tree, (), info.author, info.at, info.message))
-        writer.finish()
+        store = ObjectStore(repo_dir)
+        writer = ObjectWriter(store)
+        try:
+            tree = writer.add("tree", b"")
+            baseline = writer.add("commit", encode_commit(tree, (), info.author, info.at, info.message))
+            writer.finish()
+        finally:
+            writer.abandon()
+            store.close()
         _start(repo_dir, work_dir, branch, baseline, {})
         return _Filled(found, baseline, ())
     assert found.path is not None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import click
 import pexpect
@@ -112,15 +113,22 @@ class Project:
         for name, script in scripts.items():
             (self.fake / f"{name.replace('_', '-')}.sh").write_text(script + "\n", encoding="utf-8")
 
-    def start(self, *arguments: str, **settings: object) -> subprocess.Popen[bytes]:
-        """Start the command and leave it running."""
+    def start(
+        self,
+        *arguments: str,
+        stdin: int | None = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        before: Callable[[], None] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start the command and leave it running; `before` is called in its process."""
         return subprocess.Popen(
             [sys.executable, "-m", "logist", *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **self.env},
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.PIPE,
-            **settings,  # type: ignore[call-overload]
+            preexec_fn=before,
         )
 
     def __call__(self, *arguments: str, code: int = 0, stdin: bytes = b"") -> Outcome:
@@ -148,7 +156,7 @@ class Project:
 def ended(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Outcome:
     """Wait for a command's end."""
     out, err = process.communicate(stdin, timeout=60)
-    return Outcome(process.returncode, out.decode(), err.decode())
+    return Outcome(process.returncode, (out or b"").decode(), err.decode())
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -760,9 +768,7 @@ def test_raw_output_is_every_byte(finished: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ["config", "history", "job-file", "job-manifest", "reply", "report"])
-def test_a_schema_is_json_schema(
-    name: str, invoke: Callable[..., Outcome]
-) -> None:
+def test_a_schema_is_json_schema(name: str, invoke: Callable[..., Outcome]) -> None:
     schema = invoke("schema", name).json
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert "properties" in schema or "$defs" in schema
@@ -782,7 +788,7 @@ def test_the_work_is_delivered_as_a_branch_a_patch_or_a_bundle(project: Project,
     assert project("job", "deliver", "--branch", "work/two", "--json").json["branch"] == "work/two"
     assert git("branch", "--format=%(refname:short)").split() == ["logist/job", "main", "work/two"]
     patch = project("job", "deliver", "--patch", "two.patch").out.strip()
-    git("am", "--quiet", "--empty=drop", patch)
+    git("am", "--quiet", patch)
     assert (source_repo / "work.txt").read_text(encoding="utf-8") == "two\n"
     bundle = project("job", "deliver", "--bundle", "two.bundle").out.strip()
     git("bundle", "verify", bundle)
@@ -894,10 +900,12 @@ def _all_commands() -> Iterator[tuple[str, click.Context]]:
                 assert found is not None
                 yield from walk(click.Context(found, parent=context, info_name=name))
 
-    yield from walk(click.Context(cli, info_name="logist"))
+    yield from walk(click.Context(cli, info_name="logist", **cli.context_settings))
 
 
-@pytest.mark.parametrize(("path", "context"), list(_all_commands()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("path", "context"), list(_all_commands()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_command_explains_itself_and_all_its_options(path: str, context: click.Context) -> None:
     assert context.command.help
     for parameter in context.command.get_params(context):
@@ -984,4 +992,3 @@ def test_an_interrupt_outside_of_a_run_is_130(
     mocker.patch.object(JobStore, "load", autospec=True, side_effect=KeyboardInterrupt)
     assert run(["job", "status"]) == 130
     assert "Error" not in capsys.readouterr().err
-

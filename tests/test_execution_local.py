@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from logist.errors import LogistError, StorageFailed, UsageProblem
 from logist.execution import Command, CommandResult, Ended, adapters
 from logist.execution.leftovers import kill_leftovers
-from logist.execution.local import LocalWorkerAdapter, _Log, _Stream
+from logist.execution.local import LocalWorkerAdapter, _Keeper, _Log, _request, _Stream
 from logist.processes import ProcessIdentity, boot_id, identify, is_alive, start_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -677,6 +677,22 @@ def test_a_runner_that_is_killed_between_start_and_go_has_run_nothing(bench: Ben
     assert not is_alive(process)
     assert not (bench.folder / "ran").exists()
     assert can_lock(bench.folder / "lease")
+
+
+def test_a_runner_that_is_gone_before_it_hears_of_the_start_has_run_nothing(bench: Bench) -> None:
+    # The request lies in the line, and nobody takes the answer to it.
+    keeper = _Keeper()
+    command = bench.shell("touch ran")
+    reader, writer = os.pipe()
+    warden = keeper.warden()
+    warden.start(_request(command, 0.2), [reader, writer, writer])
+    warden.close()
+    os.close(writer)
+    with os.fdopen(reader, "rb") as output:
+        # Ends when nobody below the warden is left to write, nor the warden itself.
+        assert output.read() == b""
+    keeper.close()
+    assert not (bench.folder / "ran").exists()
 
 
 def test_a_command_whose_warden_is_killed_is_lost_and_nothing_of_it_lives(

@@ -23,31 +23,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logist import job_files
+from logist import journal
+from logist.durable import iso, make_durable_folder, replace_file
 from logist.errors import InvalidFile, JobBusy, JobNotFound, StorageFailed, UsageProblem
-from logist.job_files import (
-    DamagedLine,
-    JobPaths,
-    Journal,
-    Lease,
-    Line,
-    check_job_id,
-    clear,
-    decode_line,
-    encode_line,
-    ensure_jobs_dir,
-    find_job,
-    find_jobs_dir,
-    iso,
-    job_ids,
-    make_durable_folder,
-    merge,
-    pending,
-    read_holder,
-    read_selected,
-    replace_file,
-    request,
-)
+from logist.job_files import JobPaths, check_job_id, ensure_jobs_dir, find_job, find_jobs_dir, job_ids, read_selected
+from logist.journal import DamagedLine, Journal, Line, decode_line, encode_line, merge
+from logist.lease import Lease, read_holder
+from logist.stop_requests import clear, pending, request
 
 ROOT = Path(__file__).resolve().parents[1]
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -135,7 +117,7 @@ def test_every_flipped_bit_of_a_line_is_noticed() -> None:
 )
 def test_a_line_with_a_right_checksum_that_is_no_record_is_refused(body: bytes) -> None:
     with pytest.raises(DamagedLine):
-        decode_line(body + b',"crc":"%08x"}\n' % job_files.zlib.crc32(body))
+        decode_line(body + b',"crc":"%08x"}\n' % journal.zlib.crc32(body))
 
 
 def test_a_file_name_that_is_no_text_is_spelled_out_and_the_line_stays_readable() -> None:
@@ -477,7 +459,7 @@ def test_a_folder_that_is_there_is_fine_and_one_without_a_parent_is_an_error(tmp
 @contextmanager
 def python(code: str, *arguments: object, **options: object) -> Iterator[subprocess.Popen[str]]:
     """A child that runs `code` with the job's paths as `paths`; it is gone at the end, whatever happens."""
-    lines = f"import os, sys, subprocess\nfrom pathlib import Path\nfrom logist.job_files import *\n{code}"
+    lines = f"import os, sys, subprocess\nfrom pathlib import Path\nfrom logist.job_files import JobPaths\nfrom logist.lease import *\n{code}"
     child = subprocess.Popen(
         [sys.executable, "-c", lines, *map(str, arguments)],
         cwd=ROOT,
@@ -819,6 +801,6 @@ def test_an_index_that_can_not_be_read_is_named(tmp_path: Path, content: bytes) 
 
 def test_the_light_half_loads_nothing_heavy() -> None:
     heavy = ("pydantic", "filelock", "psutil", "transitions", "tempfile", "uuid", "logging", "asyncio", "subprocess")
-    code = f"import sys, logist.job_files; print(*sorted(set(sys.modules) & set({heavy!r})))"
+    code = f"import sys, logist.cancellation; print(*sorted(set(sys.modules) & set({heavy!r})))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

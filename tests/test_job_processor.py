@@ -18,12 +18,12 @@ from jobs import Jobs, by_turn, say
 from logist import events
 from logist.errors import AgentUnavailable, ExitCode, InvalidFile, JobBusy, StorageFailed, WrongState
 from logist.execution import Command, CommandResult
-from logist.job_files import request
 from logist.job_processor import preview_step
 from logist.lifecycle import JobStatus
 from logist.models.config import AgentDefinition, Config
 from logist.models.history import AttemptFailed, Committed
 from logist.models.manifest import Budget, Check, Phase, ReasonCode, Role, RoleSettings, SourceKind, Verdict
+from logist.stop_requests import request
 from logist.testing import FakeClock, ScriptedAdapter, exited
 from logist.workspace_utils import SourceRequest
 

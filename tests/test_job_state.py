@@ -16,22 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from logist import job_files
+from logist import cancellation, job_files, journal
+from logist.cancellation import CancelOutcome, cancel_at_rest
+from logist.durable import iso
 from logist.errors import InvalidFile, JobBusy, JobNotFound, LogistError, StorageFailed, UsageProblem, WrongState
-from logist.job_files import (
-    CancelOutcome,
-    JobPaths,
-    Journal,
-    Lease,
-    cancel_at_rest,
-    encode_line,
-    iso,
-    manifest_bytes,
-    merge,
-    pending,
-    request,
-)
+from logist.job_files import JobPaths, manifest_bytes
 from logist.job_state import JobStore, OpenJob, change
+from logist.journal import Journal, encode_line, merge
+from logist.lease import Lease
 from logist.lifecycle import JobStatus, Trigger
 from logist.models import manifest as models
 from logist.models.history import (
@@ -45,6 +37,7 @@ from logist.models.history import (
     Transition,
 )
 from logist.models.manifest import JobDefinition, JobManifest, Judgement, Reason, ReasonCode, Role, Spent, Verdict
+from logist.stop_requests import pending, request
 
 ROOT = Path(__file__).resolve().parents[1]
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -171,7 +164,7 @@ def job(store: JobStore) -> Iterator[OpenJob]:
         yield job
 
 
-def lines_of(paths: JobPaths) -> list[job_files.Line]:
+def lines_of(paths: JobPaths) -> list[journal.Line]:
     return list(Journal(paths.history).read_all())
 
 
@@ -683,7 +676,7 @@ def test_a_cancel_of_no_job_makes_nothing(tmp_path: Path) -> None:
 def test_the_light_half_has_the_constants_of_the_typed_half() -> None:
     assert job_files.SCHEMA_VERSION == models.SCHEMA_VERSION
     assert job_files.JOB_ID_PATTERN == models.JOB_ID_PATTERN
-    assert job_files._MAX_SENTENCE == models.MAX_TEXT
+    assert cancellation._MAX_SENTENCE == models.MAX_TEXT
 
 
 # --- Killed, cut off, out of space ---------------------------------------------------------------------------------

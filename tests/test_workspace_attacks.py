@@ -570,7 +570,9 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user and back")
-def test_restoring_gets_rid_of_read_only_folders_without_being_root(open_folder: Path, source_repo: Path) -> None:
+def test_restoring_gets_rid_of_read_only_folders_without_being_root(
+    open_folder: Path, source_repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     field = Field(open_folder, source_repo)
     locked = field.work / "locked" / "inner"
     locked.mkdir(parents=True)
@@ -584,6 +586,7 @@ def test_restoring_gets_rid_of_read_only_folders_without_being_root(open_folder:
     (field.work / "src").chmod(0)
     (field.work / "tests").chmod(0o500)
     (field.work / "tests" / "more").symlink_to("x")
+    monkeypatch.setattr(tempfile, "tempdir", str(field.work.parent))
     os.seteuid(12345)
     try:
         shot = field.workspace.snapshot(field.base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -603,7 +604,10 @@ def test_the_number_of_ignored_paths_that_are_named_is_bounded(job: Path) -> Non
 
 NAMES = ["a", "b", "ab", "a.c", "b.o", "build", "x y", "[z]", "!a", "#a", "a\\b", "é", "src", "-a"]
 PIECES = ["a", "b", "/", "*", "**", "?", "!", "#", "[ab]", "[!a]", "[[:alpha:]]", "\\", " ", ".o", "é", "["]
-PATTERNS = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
+#: `a**` as a part of a path means something to git that its manual denies; Logist follows the manual.
+PATTERNS = (
+    st.lists(st.sampled_from(PIECES), max_size=6).map("".join).filter(lambda text: not re.search(r"[^/!]\*\*", text))
+)
 
 
 @given(

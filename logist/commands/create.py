@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -13,6 +12,8 @@ from logist.commands.parameters import Duration, json_option, read_text
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from logist.commands.invocation import Invocation
     from logist.models.config import Config, JobFile
     from logist.models.manifest import Budget, JobManifest, Roles
@@ -81,6 +82,8 @@ def create(
     **options: object,
 ) -> None:
     """Create a job from SOURCE. Nothing is written to SOURCE before `job deliver`."""
+    from pathlib import Path
+
     from logist.clock import SystemClock
     from logist.configuration import define_job
     from logist.job_creation import CreateRequest, create_job
@@ -111,6 +114,8 @@ def create(
 
 def _job_file(wanted: Wanted, name: str | None, config: Config) -> JobFile:
     """The job as the file describes it, with the options laid over it. Raises UsageProblem, InvalidFile."""
+    from pathlib import Path
+
     from pydantic import ValidationError
 
     from logist.configuration import read_job_file

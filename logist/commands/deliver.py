@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -35,6 +34,8 @@ def deliver(
     as_json: bool,
 ) -> None:
     """Hand JOB's work over: as a branch of its source repository, a patch, or a bundle."""
+    from pathlib import Path
+
     from logist import deliveries
 
     if sum(given is not None for given in (to or branch, patch, bundle)) > 1:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import platform
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -17,6 +13,8 @@ from logist.commands.parameters import json_option
 from logist.errors import ExitCode, InvalidFile, LogistError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from logist.commands.invocation import Invocation
     from logist.job_state import JobStore
     from logist.models.config import Config
@@ -75,6 +73,8 @@ def _look(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _machine(invocation: Invocation) -> Iterator[Finding]:
+    import platform
+
     yield Finding("python", sys.version_info >= (3, 11), platform.python_version(), "use Python 3.11 or newer")
     yield _look("commands", _run_git)
     yield _look("jobs folder", lambda: _try_folder(invocation.jobs_dir()))
@@ -85,6 +85,7 @@ def _run_git() -> str:
     import contextlib
     import os
     import re
+    from pathlib import Path
 
     from logist.environment import inherited
     from logist.errors import WorkspaceFailed
@@ -106,6 +107,10 @@ def _run_git() -> str:
 
 def _try_folder(folder: Path) -> str:
     """Write, lock, and remove a file there. Raises StorageFailed."""
+    import fcntl
+    import tempfile
+    from pathlib import Path
+
     from logist.errors import StorageFailed
 
     if not folder.is_dir():
@@ -123,6 +128,8 @@ def _try_folder(folder: Path) -> str:
 
 
 def _is_locked(fd: int) -> bool:
+    import fcntl
+
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

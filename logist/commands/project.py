@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +11,8 @@ from logist.commands.parameters import json_option
 from logist.errors import StorageFailed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import BaseModel
 
     from logist.commands.invocation import Invocation
@@ -55,6 +56,8 @@ CONFIG_TEMPLATE = """\
 @click.pass_obj
 def init(invocation: Invocation, as_json: bool) -> None:
     """Write a commented logist.toml where there is none, and make the folder of the jobs. Nothing is overwritten."""
+    from pathlib import Path
+
     from logist.job_files import ensure_jobs_dir
 
     config, jobs_dir = Path.cwd() / "logist.toml", invocation.jobs_dir()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.commands.output import print_json, print_text, tell
-from logist.commands.parameters import Duration, job_argument, json_option, read_bytes
+from logist.commands.parameters import STDIN, Duration, job_argument, json_option, read_bytes
 from logist.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def poststep(invocation: Invocation, job: str | None, reply_file: str, quiet: bo
     from logist.models.reply import MAX_REPLY_BYTES
 
     # One byte more than is allowed, so that what is too long is refused and not cut.
-    reply = Reply(read_bytes(reply_file, "--reply", MAX_REPLY_BYTES + 1), reply_file)
+    name = "standard input" if reply_file == STDIN else reply_file
+    reply = Reply(read_bytes(reply_file, "--reply", MAX_REPLY_BYTES + 1), name)
     show = _show_as("auto", as_json=as_json, quiet=quiet, verbose=False)
     return _drive(invocation, job, show, single_step=True, reply=reply)
 

@@ -30,7 +30,10 @@ _LOOK = 0.02
 def cancel(invocation: Invocation, job: str | None, message: str, wait: bool, as_json: bool) -> None:
     """Stop JOB for good. A command that runs is ended first; the work of finished steps stays."""
     job_id = invocation.job_id(job)
-    done = _cancel(invocation, job_id, message, wait=wait)
+    try:
+        done = _cancel(invocation, job_id, message, wait=wait)
+    except WrongState as refusal:
+        raise WrongState(refusal.message, _possible_now(invocation, job_id)) from refusal
     if as_json:
         print_json({"job": job_id, "canceled": done})
     elif done:
@@ -41,7 +44,8 @@ def cancel(invocation: Invocation, job: str | None, message: str, wait: bool, as
 
 def _cancel(invocation: Invocation, job_id: str, message: str, *, wait: bool) -> bool:
     """Whether the job is canceled; False: its runner was asked to. Raises JobBusy when it did not stop in time."""
-    from logist.job_files import CancelOutcome, cancel_at_rest, request
+    from logist.cancellation import CancelOutcome, cancel_at_rest
+    from logist.stop_requests import request
 
     paths = invocation.job_paths(job_id)
     try:
@@ -64,7 +68,7 @@ def _cancel(invocation: Invocation, job_id: str, message: str, *, wait: bool) ->
 
 
 def _await_runner(paths: JobPaths, busy: JobBusy) -> None:
-    from logist.job_files import read_holder
+    from logist.lease import read_holder
 
     deadline = time.monotonic() + _WAIT
     while read_holder(paths) is not None:
@@ -86,7 +90,8 @@ def _is_canceled(paths: JobPaths) -> bool:
 @click.pass_obj
 def pause(invocation: Invocation, job: str | None, message: str, as_json: bool) -> None:
     """Ask JOB's runner to stop once its step is done. The job then waits; `run` goes on."""
-    from logist.job_files import read_holder, request
+    from logist.lease import read_holder
+    from logist.stop_requests import request
 
     job_id = invocation.job_id(job)
     paths = invocation.job_paths(job_id)

@@ -350,7 +350,10 @@ def oversee(link: Link, tree: Tree, barrier: socket.socket, grace: float) -> dic
     left: list[int] = []
     while tree.reap():
         now = time.monotonic()
-        if kill_at is None and tree.status is not None:
+        if not link.open:
+            # Seen here and not only when it happens: an answer that could not be delivered closes the line, too.
+            kill_at = now
+        elif kill_at is None and tree.status is not None:
             kill_at = now + LINGER
         if kill_at is not None and kill_at <= now and not tree.kill():
             left = children(os.getpid())

@@ -1,0 +1,148 @@
+"""Files that are whole and on the disk, or not there at all: how every record of a job is written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from logist.errors import StorageFailed
+
+#: A JSON object as it stands on disk.
+Document = dict[str, object]
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_HINTS = {
+    errno.ENOSPC: "free some disk space; what was recorded before is kept, and the job goes on from there",
+    errno.EDQUOT: "raise the disk quota or free some space; what was recorded before is kept",
+    errno.EIO: "the disk reports an error: check it before you go on; what was recorded before is kept",
+    errno.EACCES: "check who owns the jobs folder and its permissions",
+    errno.EPERM: "check who owns the jobs folder and its permissions",
+    errno.EROFS: "the jobs folder is on a read-only file system; choose another one with --jobs-dir",
+}
+
+
+def storage_failed(action: str, path: Path, error: OSError) -> StorageFailed:
+    """The error for a call of the system that failed: what could not be done, why, and what to do."""
+    hint = _HINTS.get(error.errno or 0, "check the jobs folder and the disk; what was recorded before is kept")
+    return StorageFailed(f"could not {action} {path}: {error.strerror or error}", hint)
+
+
+def iso(at: datetime) -> str:
+    """A moment as it stands in every file: ISO 8601 in UTC, ending in Z. `at` must be aware."""
+    if at.tzinfo is None:
+        raise ValueError("a time without a time zone")
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def to_json(value: object, indent: int | None = None) -> bytes:
+    """JSON as it stands in every file, in UTF-8. A lone surrogate (a file name that is no UTF-8) is spelled out."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(value, ensure_ascii=False, separators=separators, indent=indent)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text).encode()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, all or nothing, and durably: at every instant the old or the new content is there.
+
+    Raises StorageFailed; then the old content is there, or, when only the folder could not be synced, the new.
+    """
+    # Not one fixed name: two processes may write the same request.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        try:
+            _write_new(temporary, data)
+            os.replace(temporary, path)  # noqa: PTH105 - the fault tests hook the calls of os
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_failed("write", path, error) from error
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises StorageFailed."""
+    try:
+        _sync_folder(path)
+    except OSError as error:
+        raise storage_failed("sync", path, error) from error
+
+
+def make_durable_folder(path: Path) -> None:
+    """Make a folder, whose parent exists, durably; one that is there already is fine. Raises StorageFailed."""
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)  # noqa: PTH102
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_failed("make", path, error) from error
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, durably; none is fine. Raises StorageFailed."""
+    try:
+        path.unlink()
+        _sync_folder(path.parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise storage_failed("remove", path, error) from error
+
+
+def sweep_temporary_files(folder: Path, name: str) -> None:
+    """Remove what killed writers of `folder/name` left. Only for the file's one writer. Raises StorageFailed."""
+    try:
+        for leftover in folder.glob(f".{name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_failed("clean up", folder, error) from error
+
+
+def same_file(fd: int, path: Path) -> bool:
+    """Whether the open file is the one at `path` now. Raises OSError."""
+    try:
+        there = os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return os.path.samestat(os.fstat(fd), there)
+
+
+def check_place(fd: int, path: Path) -> None:
+    """Raise StorageFailed when the open file is no longer the one at its path."""
+    try:
+        in_place = same_file(fd, path)
+    except OSError as error:
+        raise storage_failed("find", path, error) from error
+    if not in_place:
+        raise StorageFailed(
+            f"{path} was moved, replaced or deleted while the job was open",
+            "put the job's folder back where it was, then run the job again; nothing more was written",
+        )
