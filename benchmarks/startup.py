@@ -44,7 +44,7 @@ def command(*arguments: str, cwd: Path, allowed: tuple[int, ...] = (0,)) -> Time
     return timed
 
 
-def cancel_at_rest(cwd: Path, store: JobStore, count: int) -> Timed:
+def cancel_at_rest(cwd: Path, count: int) -> Timed:
     """Cancel a fresh job each time: a canceled one can't be canceled again."""
     ids = iter([f"job-{number:04d}" for number in range(count)])
     return lambda: command(str(BIN / "logist"), "job", "cancel", next(ids), cwd=cwd)()
@@ -75,7 +75,7 @@ def main(rounds: int) -> bool:
                     "--version": command(logist, "--version", cwd=cwd),
                     "--help": command(logist, "--help", cwd=cwd),
                     "completion bash": command(logist, "completion", "bash", cwd=cwd),
-                    "job cancel (at rest)": cancel_at_rest(cwd, store, rounds + 2),
+                    "job cancel (at rest)": cancel_at_rest(cwd, rounds + 2),
                     "job cancel --no-wait (running)": command(
                         logist, "job", "cancel", "--no-wait", "job-0999", cwd=cwd
                     ),

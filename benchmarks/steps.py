@@ -24,7 +24,7 @@ from logist.job_creation import CreateRequest, create_job
 from logist.job_processor import job_step, open_session, recover
 from logist.job_state import JobStore
 from logist.lifecycle import Trigger
-from logist.models.manifest import Budget, JobDefinition, Reason, ReasonCode, Role, RoleSettings, Roles, SourceKind
+from logist.models.manifest import Budget, JobDefinition, Reason, ReasonCode, Role, Roles, RoleSettings, SourceKind
 from logist.runtime import Runtime, Session
 from logist.workspace_utils import SourceRequest
 
@@ -111,9 +111,7 @@ def measure(files: int, rounds: int) -> tuple[str, float, float, float]:
         with open_session(runtime, "bench", command="benchmark") as session:
             recover(session)
             session.transition(Trigger.START, Reason(code=ReasonCode.RUNNER_STARTED, sentence="measured"))
-            medians = interleaved(
-                {"step": step_of(session), "floor": floor_of(source, root / "log")}, rounds, warmup=3
-            )
+            medians = interleaved({"step": step_of(session), "floor": floor_of(source, root / "log")}, rounds, warmup=3)
         adapter.close()
         return (f"a step, {files} files", medians["step"], medians["floor"], 1.5)
 

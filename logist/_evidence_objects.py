@@ -466,9 +466,10 @@ class ObjectWriter:
     def _place_loose(self) -> None:
         self._store.sync([loose.descriptor for loose in self._loose])
         while self._loose:
-            loose = self._loose[-1]
+            # In the order of writing: no tree is in place before what it names.
+            loose = self._loose[0]
             loose.temporary.rename(loose.path)
-            self._loose.pop()
+            self._loose.pop(0)
             os.close(loose.descriptor)
             self._folders.add(loose.path.parent)
 

@@ -17,6 +17,7 @@ from logist.models.manifest import (
     Role,
     Spent,
     Verdict,
+    red_checks,
 )
 from logist.models.reply import Usage
 
@@ -85,11 +86,6 @@ def with_fresh_patience(manifest: JobManifest) -> JobManifest:
     return manifest.model_copy(update={"spent": spent, "fingerprints": ()})
 
 
-def red_checks(checks: tuple[CheckResult, ...]) -> tuple[CheckResult, ...]:
-    """The required checks that did not pass."""
-    return tuple(check for check in checks if check.required and not check.passed)
-
-
 def agreed(manifest: JobManifest) -> bool:
     """Worker, required checks and supervisor all say yes to one and the same tree."""
     worker, supervisor = manifest.worker, manifest.supervisor
@@ -113,7 +109,9 @@ def decide(manifest: JobManifest, outcome: StepOutcome) -> Decision:
     """What a finished step means for the job."""
     after = _recorded(manifest, outcome)
     if outcome.failure in _FINAL_FAILURES:
-        return _escalate(after, outcome.failure, f"{outcome.role} {outcome.agent}: {_quote(outcome.summary)}", outcome.role)
+        return _escalate(
+            after, outcome.failure, f"{outcome.role} {outcome.agent}: {_quote(outcome.summary)}", outcome.role
+        )
     if outcome.action is Verdict.STUCK:
         code = ReasonCode.SUPERVISOR_STUCK if outcome.role is Role.SUPERVISOR else ReasonCode.WORKER_STUCK
         return _escalate(after, code, f"the {outcome.role} said STUCK: {_quote(outcome.summary)}", Role.WORKER)
@@ -176,9 +174,7 @@ def _after_supervisor(after: JobManifest, outcome: StepOutcome) -> Decision:
         return _again(after, outcome, objections=after.objections, why=why, exhausted=outcome.failure)
     if outcome.action is Verdict.RETRY:
         why = f"the supervisor objects: {_quote(outcome.summary)}"
-        return _again(
-            after, outcome, objections=outcome.summary, why=why, exhausted=ReasonCode.RETRIES_EXHAUSTED
-        )
+        return _again(after, outcome, objections=outcome.summary, why=why, exhausted=ReasonCode.RETRIES_EXHAUSTED)
     if not agreed(after):
         why = "the supervisor agreed, but not to the tree that was checked"
         return _escalate(after, ReasonCode.EVIDENCE_INVALID, why, Role.WORKER)
@@ -207,9 +203,7 @@ def _next_phase(after: JobManifest) -> Decision:
     return _proceed(moved, f"phase {done} is agreed; phase {moved.current_phase.name} begins", Role.WORKER)
 
 
-def _again(
-    after: JobManifest, outcome: StepOutcome, *, objections: str, why: str, exhausted: ReasonCode
-) -> Decision:
+def _again(after: JobManifest, outcome: StepOutcome, *, objections: str, why: str, exhausted: ReasonCode) -> Decision:
     seen = (*after.fingerprints, fingerprint(outcome.tree, after.checks, outcome.role, outcome.action))
     after = after.model_copy(update={"objections": objections, "fingerprints": seen[-after.job.no_progress_limit :]})
     judged_nothing = outcome.role is Role.SUPERVISOR and outcome.failure is not None

@@ -15,7 +15,6 @@ from logist.errors import StorageFailed
 #: A JSON object as it stands on disk.
 Document = dict[str, object]
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _HINTS = {
     errno.ENOSPC: "free some disk space; what was recorded before is kept, and the job goes on from there",
     errno.EDQUOT: "raise the disk quota or free some space; what was recorded before is kept",
@@ -46,7 +45,7 @@ def to_json(value: object, indent: int | None = None) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return _LONE_SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text).encode()
+        return re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):04x}", text).encode()
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ from logist.job_processor import actor_of, change_between, finish_restoring, ope
 from logist.job_state import change
 from logist.lifecycle import JobStatus, Trigger, allowed, fire
 from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
-from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent
+from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent, red_checks
 from logist.processes import boot_id
 from logist.runtime import Runtime, Session
 from logist.workspace_utils import CommitInfo
@@ -66,12 +66,12 @@ NO_INCREASE = BudgetIncrease()
 
 def allowed_commands(status: JobStatus) -> tuple[str, ...]:
     """The `logist job` commands that a job in `status` allows."""
-    return tuple(command for trigger, commands in _COMMANDS.items() if trigger in allowed(status) for command in commands)
+    return tuple(
+        command for trigger, commands in _COMMANDS.items() if trigger in allowed(status) for command in commands
+    )
 
 
-def resolve_retry(
-    runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE
-) -> JobManifest:
+def resolve_retry(runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE) -> JobManifest:
     """Send the job on with a human's guidance; retries start anew. Raises WrongState, UsageProblem."""
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         budget = _raised(session.manifest, increase)
@@ -85,7 +85,12 @@ def add_budget(runtime: Runtime, job_id: str, increase: BudgetIncrease, message:
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         budget = _raised(session.manifest, increase)
         _resolve(
-            session, ResolutionKind.BUDGET, Trigger.RESOLVE, ReasonCode.RESOLVED, "the budget was raised", message,
+            session,
+            ResolutionKind.BUDGET,
+            Trigger.RESOLVE,
+            ReasonCode.RESOLVED,
+            "the budget was raised",
+            message,
             budget=budget,
         )
         return session.manifest
@@ -117,7 +122,7 @@ def resolve_approve(runtime: Runtime, job_id: str, message: str, *, override_che
                 "the workspace has edits that no step records",
                 "record them with `logist job resolve --continue`, then approve",
             )
-        red = tuple(check.name for check in decision.red_checks(manifest.checks))
+        red = tuple(check.name for check in red_checks(manifest.checks))
         missing = _unproven(manifest)
         if (red or missing) and not (override_checks and message):
             raise WrongState(
@@ -291,7 +296,7 @@ def _go_back(
     spent: Spent | None = None,
     line: int | None = None,
 ) -> None:
-    """Make `past` the job's present. The record comes before the workspace: a crash between is made good by `recover`."""
+    """Make `past` the job's present. The record comes first; `recover` finishes the workspace after a crash between."""
     before = session.manifest
     _keep_old_line(session)
     after = past.model_copy(

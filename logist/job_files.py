@@ -6,8 +6,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from logist.durable import Document, make_durable_folder, replace_file, storage_failed, to_json
 from logist.errors import InvalidFile, JobNotFound, UsageProblem
@@ -21,8 +21,7 @@ INDEX_NAME = "jobs_index.json"
 # --- Names and places ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class JobPaths:
+class JobPaths(NamedTuple):
     """Every file name of one job. `root` is the job's folder."""
 
     root: Path

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from logist import decision, events
 from logist.agents import find_agent
@@ -34,11 +35,11 @@ from logist.models.history import (
     Started,
 )
 from logist.models.manifest import Budget, CheckResult, JobManifest, Reason, ReasonCode, Role, Verdict
-from logist.models.reply import Usage
+from logist.models.reply import Reply, Usage
 from logist.processes import ProcessIdentity, boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.stop_requests import clear
-from logist.turns import RESTORED, Preview, feed_turn, preview_turn, set_aside, step_token, take_turn
+from logist.turns import RESTORED, Preview, feed_turn, preview_turn, read_fed_reply, set_aside, step_token, take_turn
 from logist.workspace_utils import CommitInfo, SkippedPath, Snapshot
 
 #: How often, 0.1 s apart, a lease without a living runner is tried before what holds it is killed.
@@ -60,6 +61,13 @@ class RunResult:
     exit_code: ExitCode
 
 
+class _Fed(NamedTuple):
+    """A reply that takes the place of the next agent's, and where it is from."""
+
+    reply: Reply
+    name: str
+
+
 def run_job(
     runtime: Runtime, job_id: str, *, single_step: bool = False, reply: bytes | None = None, reply_name: str = ""
 ) -> RunResult:
@@ -78,10 +86,13 @@ def run_job(
         _refuse_unless_runnable(session.manifest)
         if session.manifest.status is JobStatus.PENDING:
             _check_agents(session, fed=reply is not None)
+        fed = None if reply is None else _Fed(read_fed_reply(session, reply, reply_name), reply_name)
         try:
-            exit_code = _drive(session, single_step=single_step, reply=reply, reply_name=reply_name)
+            exit_code = _drive(session, single_step=single_step, fed=fed)
         except Exception as fault:
-            _tell_end(session, fault.exit_code if isinstance(fault, LogistError) else ExitCode.UNEXPECTED)
+            # A run that could not record its end has none to tell.
+            if session.manifest.status is not JobStatus.RUNNING:
+                _tell_end(session, fault.exit_code if isinstance(fault, LogistError) else ExitCode.UNEXPECTED)
             raise
         _tell_end(session, exit_code)
         return RunResult(session.manifest, exit_code)
@@ -156,7 +167,7 @@ def _check_agents(session: Session, *, fed: bool) -> None:
             session.notice(f"the {role} is scripted ({agent.name}): no model is asked")
 
 
-def _drive(session: Session, *, single_step: bool, reply: bytes | None, reply_name: str) -> ExitCode:
+def _drive(session: Session, *, single_step: bool, fed: _Fed | None) -> ExitCode:
     try:
         if session.manifest.status is JobStatus.PENDING:
             started = Reason(code=ReasonCode.RUNNER_STARTED, sentence="a runner took the job")
@@ -166,7 +177,7 @@ def _drive(session: Session, *, single_step: bool, reply: bytes | None, reply_na
             ended = _end_before_step(session)
             if ended is not None:
                 return ended
-            job_step(session, reply=reply, reply_name=reply_name)
+            job_step(session, fed=fed)
             if single_step and session.manifest.status is JobStatus.RUNNING:
                 done = Reason(code=ReasonCode.STEP_DONE, sentence=session.manifest.reason.sentence)
                 session.transition(Trigger.PAUSE, done)
@@ -226,14 +237,14 @@ def _escalate_fault(session: Session, fault: Exception) -> None:
         session.transition(Trigger.ESCALATE, Reason(code=ReasonCode.INTERNAL_ERROR, sentence=sentence))
 
 
-def job_step(session: Session, *, reply: bytes | None = None, reply_name: str = "") -> None:
+def job_step(session: Session, *, fed: _Fed | None = None) -> None:
     """Take the next step, from intent to committed; or finish the one that a dead runner left at its exit.
 
     Raises Interrupted when it was stopped on request.
     """
     exited = _unfinished_exit(session)
     if exited is None:
-        exited = take_turn(session) if reply is None else feed_turn(session, reply, reply_name)
+        exited = take_turn(session) if fed is None else feed_turn(session, fed.reply, fed.name)
     finish_step(session, exited)
 
 

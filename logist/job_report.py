@@ -13,14 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from logist.decision import red_checks
 from logist.durations import format_duration
 from logist.errors import ExitCode, LogistError
 from logist.job_files import JobPaths
 from logist.journal import Journal
 from logist.lease import Holder
 from logist.lifecycle import JobStatus, Trigger, allowed, target
-from logist.models.manifest import CheckResult, JobManifest, Reason, ReasonCode, Role, Source, Verdict
+from logist.models.manifest import CheckResult, JobManifest, Reason, ReasonCode, Role, Source, Verdict, red_checks
 from logist.plain_text import last_part, plain_text
 
 if TYPE_CHECKING:

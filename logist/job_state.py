@@ -9,8 +9,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
@@ -44,8 +44,11 @@ from logist.job_files import (
 from logist.journal import Journal, Line, merge
 from logist.lease import Holder, Lease, read_holder
 from logist.lifecycle import Trigger
-from logist.models.history import Change, Created, HistoryEntry, HistoryRecord
 from logist.models.manifest import JobManifest
+
+# Slow to import, and most commands read no record but by its number: `models.history` is imported where it is needed.
+if TYPE_CHECKING:
+    from logist.models.history import Change, HistoryEntry, HistoryRecord
 
 _NEW = ".new-"
 #: Seconds to wait for another process that changes the jobs folder.
@@ -96,6 +99,8 @@ def _replayed(paths: JobPaths, document: Document) -> JobManifest:
 
 
 def _entry(paths: JobPaths, line: Line) -> HistoryEntry:
+    from logist.models.history import HistoryEntry
+
     try:
         return HistoryEntry.model_validate(line._asdict())
     except ValidationError as error:
@@ -248,6 +253,9 @@ class JobStore:
 
     @contextlib.contextmanager
     def _index_lock(self) -> Iterator[None]:
+        # Slow to import, and looking at jobs takes no lock.
+        from filelock import FileLock, Timeout
+
         path = self.jobs_dir / f"{INDEX_NAME}.lock"
         lock = FileLock(path, timeout=_INDEX_TIMEOUT)
         try:
@@ -287,6 +295,8 @@ class JobStore:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _write_first(self, paths: JobPaths, manifest: JobManifest) -> None:
+        from logist.models.history import Created
+
         document = manifest.model_dump(mode="json")
         make_durable_folder(paths.requests)
         make_durable_folder(paths.steps)

@@ -6,9 +6,9 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from logist.clock import SystemClock
 from logist.durable import check_place, iso, same_file, storage_failed, to_json
@@ -20,8 +20,7 @@ _TRIES = 400
 _MAX_SIGNATURE = 16_384
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """Who took the lease that is held now. Fields are empty while the holder is just signing it."""
 
     pid: int = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from logist.execution import Command, CommandResult, Ended, StreamResult
 from logist.job_state import change
 from logist.models.history import AttemptFailed, AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
 from logist.models.manifest import ReasonCode, Role, Verdict
-from logist.models.reply import Reply, Usage
+from logist.models.reply import Reply
 from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
 from logist.prompts import PromptContext, render
@@ -81,21 +80,25 @@ def take_turn(session: Session) -> Exited:
         _record_failure(session, made, problem, retry_in=0.0)
 
 
-def feed_turn(session: Session, data: bytes, name: str) -> Exited:
-    """Take `data` as the reply of whose turn it is, without running an agent. Raises InvalidFile when it is none."""
-    agent, request = build_request(session, _standing_problem(session))
+def read_fed_reply(view: JobView, data: bytes, name: str) -> Reply:
+    """The reply in `data`, for whose turn it is. Raises InvalidFile when it can't count; nothing is written."""
+    _, request = build_request(view)
     reading = parse_reply(data, request.token, token_required=False)
-    answer = Answer(reply=reading.reply, kind="reply", source=f"poststep {name}".strip(), received=reading.received)
-    if reading.reply is not None:
-        answer = _checked_against_workspace(session, request, answer)
-    problem = reading.problem or answer.problem
-    if problem is not None:
+    problem = reading.problem or _missing_evidence(request, reading.reply)
+    if reading.reply is None or problem is not None:
         raise InvalidFile(
             f"{name or 'the reply'} can't be used: {problem}",
             "see `logist schema reply`; evidence files must lie in the workspace",
         )
+    return reading.reply
+
+
+def feed_turn(session: Session, reply: Reply, name: str) -> Exited:
+    """Take `reply` as the answer of whose turn it is, without running an agent, and record that it exited."""
+    agent, request = build_request(session, _standing_problem(session))
     _lay_out(request, agent.spell(request))
     _record_intent(session, agent, request)
+    answer = Answer(reply=reply, kind="reply", source=f"poststep {name}".strip())
     _keep_reply(request, answer)
     fed = CommandResult(ended=Ended.EXITED, exit_code=None, duration=0.0)
     command = Command(cwd=request.workspace, env={}, argv=("logist", "job", "poststep"))
@@ -283,9 +286,7 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
             Started(
                 step=request.step,
                 attempt=request.attempt,
-                process=ProcessRecord(
-                    pid=process.pid, start_time=process.start_time, boot_id=process.boot_id
-                ),
+                process=ProcessRecord(pid=process.pid, start_time=process.start_time, boot_id=process.boot_id),
                 argv=command.spelled,
             )
         )
@@ -361,11 +362,11 @@ def _empty_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         folder.unlink()
     folder.mkdir(exist_ok=True)
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
         else:
-            os.unlink(entry.path)
+            entry.unlink()
 
 
 def _keep_reply(request: OneshotRequest, answer: Answer) -> None:
@@ -405,16 +406,21 @@ def _tell_start(session: Session, agent: Agent, request: OneshotRequest) -> None
 
 def _checked_against_workspace(session: Session, request: OneshotRequest, answer: Answer) -> Answer:
     """The answer, unless it names evidence that is not there, or a supervisor changed what it judged."""
-    if answer.reply is None:
-        return answer
-    for name in answer.reply.evidence_files:
-        wrong = check_evidence_path(request.workspace, name)
-        if wrong is not None:
-            problem = f"the evidence file {plain_text(name)!r} does not count: {wrong}"
-            return replace(answer, reply=None, kind="evidence", problem=problem)
-    if request.role is Role.SUPERVISOR:
+    problem = _missing_evidence(request, answer.reply)
+    if problem is not None:
+        return replace(answer, reply=None, kind="evidence", problem=problem)
+    if request.role is Role.SUPERVISOR and answer.reply is not None:
         return _judged_only(session, request, answer)
     return answer
+
+
+def _missing_evidence(request: OneshotRequest, reply: Reply | None) -> str | None:
+    """What is wrong with the first evidence file that does not count."""
+    for name in () if reply is None else reply.evidence_files:
+        wrong = check_evidence_path(request.workspace, name)
+        if wrong is not None:
+            return f"the evidence file {plain_text(name)!r} does not count: {wrong}"
+    return None
 
 
 def _judged_only(session: Session, request: OneshotRequest, answer: Answer) -> Answer:
@@ -531,9 +537,7 @@ def _fail(
             detail=problem.detail,
             salvage=salvage,
             duration=round(duration, 3),
-            change=change(
-                attempt=attempt, spent=spent.model_copy(update={"time": round(spent.time + duration, 3)})
-            ),
+            change=change(attempt=attempt, spent=spent.model_copy(update={"time": round(spent.time + duration, 3)})),
         )
     )
 

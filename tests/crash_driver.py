@@ -115,7 +115,7 @@ def _forked(jobs: Path, at: int | None) -> tuple[int, dict[str, object]]:
         os.close(readable)
         try:
             _run(jobs, at, writable)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  the parent must hear of anything that went wrong
             os.write(writable, json.dumps({"error": repr(error)}).encode())
             os._exit(70)
         os._exit(0)

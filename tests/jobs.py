@@ -138,7 +138,10 @@ class Jobs:
     def evidence_steps(self, job_id: str = "job") -> list[int]:
         """The step numbers of the evidence commits, oldest first, as git reads their trailers."""
         text = self.git(
-            "log", "--reverse", "--format=%(trailers:key=Logist-Step,valueonly,separator=)", f"logist/{job_id}",
+            "log",
+            "--reverse",
+            "--format=%(trailers:key=Logist-Step,valueonly,separator=)",
+            f"logist/{job_id}",
             job_id=job_id,
         )
         return [int(line) for line in text.split() if line != "0"]

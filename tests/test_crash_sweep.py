@@ -13,7 +13,7 @@ import pytest
 from logist.clock import SystemClock
 from logist.job_creation import CreateRequest, create_job
 from logist.job_state import JobStore
-from logist.models.manifest import Check, JobDefinition, RoleSettings, Roles
+from logist.models.manifest import Check, JobDefinition, Roles, RoleSettings
 
 DRIVER = Path(__file__).with_name("crash_driver.py")
 SHARDS = 4
@@ -78,7 +78,9 @@ def test_a_runner_killed_at_any_instant_leaves_a_job_that_goes_on_to_the_same_en
         else:
             assert kill["again"].get("exit_code") == 0, kill
         assert kill["after"] == {"status": "SUCCESS", "step": 3}, kill
-        steps = git(Path(kill["jobs"]), "log", "--format=%(trailers:key=Logist-Step,valueonly,separator=)", "logist/crash")
+        steps = git(
+            Path(kill["jobs"]), "log", "--format=%(trailers:key=Logist-Step,valueonly,separator=)", "logist/crash"
+        )
         assert steps.split() == ["3", "2", "1", "0"], (kill, steps)
         work = git(Path(kill["jobs"]), "show", "logist/crash:work.txt")
         assert work == "1\n2\n", (kill, work)

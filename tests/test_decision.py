@@ -57,7 +57,13 @@ def worker(action: Verdict = COMPLETED, tree: str = TREES[0], **more: object) ->
 
 def supervisor(action: Verdict = COMPLETED, tree: str = TREES[0], **more: object) -> StepOutcome:
     return StepOutcome(
-        step=2, role=Role.SUPERVISOR, agent="s", action=action, summary="words", tree=tree, **more  # type: ignore[arg-type]
+        step=2,
+        role=Role.SUPERVISOR,
+        agent="s",
+        action=action,
+        summary="words",
+        tree=tree,
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -207,7 +213,7 @@ def test_no_outcomes_lead_to_success_without_agreement(steps: list[StepOutcome],
             assert before.worker is not None
             assert before.worker.action is COMPLETED
             assert before.worker.tree == before.checked_tree == outcome.tree
-            assert not decision.red_checks(before.checks)
+            assert not red_checks(before.checks)
         if decided.trigger is Trigger.ACCEPT:
             assert agreed(state)
             assert state.phase == phases - 1

@@ -116,7 +116,9 @@ def test_approve_takes_the_work_as_it_is(jobs: Jobs) -> None:
 
 
 def test_red_checks_are_only_waived_by_name_and_with_a_reason(jobs: Jobs) -> None:
-    jobs.create(worker="date +%N > work.txt", checks=[Check(name="impossible", command="false")], budget=Budget(retries=0))
+    jobs.create(
+        worker="date +%N > work.txt", checks=[Check(name="impossible", command="false")], budget=Budget(retries=0)
+    )
     jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
     for message, override in (("", False), ("because", False), ("", True)):
         with pytest.raises(WrongState, match="impossible"):

@@ -459,7 +459,8 @@ def test_a_folder_that_is_there_is_fine_and_one_without_a_parent_is_an_error(tmp
 @contextmanager
 def python(code: str, *arguments: object, **options: object) -> Iterator[subprocess.Popen[str]]:
     """A child that runs `code` with the job's paths as `paths`; it is gone at the end, whatever happens."""
-    lines = f"import os, sys, subprocess\nfrom pathlib import Path\nfrom logist.job_files import JobPaths\nfrom logist.lease import *\n{code}"
+    imports = "import os, sys, subprocess", "from pathlib import Path", "from logist.job_files import JobPaths"
+    lines = "\n".join([*imports, "from logist.lease import *", code])
     child = subprocess.Popen(
         [sys.executable, "-c", lines, *map(str, arguments)],
         cwd=ROOT,

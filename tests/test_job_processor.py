@@ -18,7 +18,7 @@ from jobs import Jobs, by_turn, say
 from logist import events
 from logist.errors import AgentUnavailable, ExitCode, InvalidFile, JobBusy, StorageFailed, WrongState
 from logist.execution import Command, CommandResult
-from logist.job_processor import preview_step
+from logist.job_processor import preview_step, run_job
 from logist.lifecycle import JobStatus
 from logist.models.config import AgentDefinition, Config
 from logist.models.history import AttemptFailed, Committed
@@ -28,7 +28,7 @@ from logist.testing import FakeClock, ScriptedAdapter, exited
 from logist.workspace_utils import SourceRequest
 
 RIGHT = Check(name="right", command="grep -q right work.txt")
-CONFIGURED = Config(agents={"fake": AgentDefinition(shell="eval \"$FAKE_AGENT\"", pass_env=("FAKE_AGENT",))})
+CONFIGURED = Config(agents={"fake": AgentDefinition(shell='eval "$FAKE_AGENT"', pass_env=("FAKE_AGENT",))})
 
 
 @pytest.fixture
@@ -203,12 +203,12 @@ def test_a_spent_budget_stops_before_the_next_step(jobs: Jobs, budget: Budget, c
     [
         "true",
         "echo I think that I am done",
-        "printf '{\"action\": \"COMPLETED\"}' > \"$LOGIST_REPLY_FILE\"",
-        "head -c 2000000 /dev/zero > \"$LOGIST_REPLY_FILE\"",
+        'printf \'{"action": "COMPLETED"}\' > "$LOGIST_REPLY_FILE"',
+        'head -c 2000000 /dev/zero > "$LOGIST_REPLY_FILE"',
         say("MAYBE"),
-        "printf '```json\\n{\"action\":\"COMPLETED\"}\\n```\\n```json\\n{\"action\":\"STUCK\"}\\n```\\n'",
-        "mkfifo \"$LOGIST_REPLY_FILE\"",
-        "ln -s /etc/passwd \"$LOGIST_REPLY_FILE\"",
+        'printf \'```json\\n{"action":"COMPLETED"}\\n```\\n```json\\n{"action":"STUCK"}\\n```\\n\'',
+        'mkfifo "$LOGIST_REPLY_FILE"',
+        'ln -s /etc/passwd "$LOGIST_REPLY_FILE"',
     ],
     ids=["none", "prose", "no token", "huge", "unknown action", "two replies", "fifo", "link"],
 )
@@ -227,7 +227,9 @@ def test_an_unusable_reply_is_asked_for_again_and_then_a_human_sees_it(
     assert jobs.git("show", "logist/job:work.txt") == "1\n2\n3\n"
 
 
-@pytest.mark.parametrize("name", ["missing.txt", "../outside.txt", "/etc/passwd", "link.txt", "folder/../../x", ".git/HEAD"])
+@pytest.mark.parametrize(
+    "name", ["missing.txt", "../outside.txt", "/etc/passwd", "link.txt", "folder/../../x", ".git/HEAD"]
+)
 def test_evidence_that_is_not_there_or_lies_outside_does_not_count(jobs: Jobs, name: str) -> None:
     (jobs.root / "outside.txt").write_text("not yours")
     jobs.create(worker="ln -sf ../../../outside.txt link.txt; mkdir -p folder; " + say("COMPLETED", "done", [name]))
@@ -302,7 +304,9 @@ def test_a_busy_provider_is_waited_for_and_is_no_work(tmp_path: Path) -> None:
         (command.cwd / "work.txt").write_text("right\n")
         return exited(stdout=b'```json\n{"action": "COMPLETED"}\n```\n')
 
-    adapter = ScriptedAdapter([exited(75), exited(75), works, exited(stdout=b'```json\n{"action": "COMPLETED"}\n```\n')])
+    adapter = ScriptedAdapter(
+        [exited(75), exited(75), works, exited(stdout=b'```json\n{"action": "COMPLETED"}\n```\n')]
+    )
     clock = FakeClock()
     jobs = Jobs(tmp_path, adapter=adapter, clock=clock, config=CONFIGURED)
     jobs.create(worker=RoleSettings(agent="fake"), supervisor=RoleSettings(agent="fake"))
@@ -344,9 +348,7 @@ def test_a_fault_of_our_own_is_recorded_and_still_raised(tmp_path: Path) -> None
     )
 
 
-def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs.create(worker="echo x >> work.txt")
     real, left = os.write, [6]
 
@@ -414,7 +416,8 @@ def test_asked_once_a_run_stops_after_the_step_and_can_go_on(jobs: Jobs) -> None
 
 def test_asked_twice_a_run_kills_the_command_and_can_go_on(jobs: Jobs) -> None:
     jobs.create(
-        worker="if [ -e ../at-work ]; then echo x >> work.txt; else echo half > work.txt; touch ../at-work; sleep 100; fi"
+        worker="if [ -e ../at-work ]; then echo x >> work.txt; "
+        "else echo half > work.txt; touch ../at-work; sleep 100; fi"
     )
 
     def kill() -> None:
@@ -461,8 +464,6 @@ def test_a_second_runner_is_told_who_holds_the_job(jobs: Jobs) -> None:
 
     def second() -> None:
         with pytest.raises(JobBusy, match=str(os.getpid())):
-            from logist.job_processor import run_job
-
             run_job(jobs.runtime, "job")
         (jobs.store.paths("job").root / "go-on").touch()
 

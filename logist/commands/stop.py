@@ -33,7 +33,9 @@ def cancel(invocation: Invocation, job: str | None, message: str, wait: bool, as
     try:
         done = _cancel(invocation, job_id, message, wait=wait)
     except WrongState as refusal:
-        raise WrongState(refusal.message, _possible_now(invocation, job_id)) from refusal
+        # Only a job that is over can't be canceled; to say so must not take longer than to cancel.
+        again = f"possible now: logist job rerun {job_id}; logist job restep {job_id} --step N"
+        raise WrongState(refusal.message, again) from refusal
     if as_json:
         print_json({"job": job_id, "canceled": done})
     elif done:

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from logist.console import Line, Span, crop, line, line_width, one_line, pad, paint, text_width, wrap
-from logist.decision import red_checks
 from logist.durations import format_duration
 from logist.errors import ExitCode
 from logist.job_report import BudgetLine, ChangedFile, JobReport, NextCommand, StepSummary, Words
 from logist.lifecycle import JobStatus
-from logist.models.manifest import CheckResult, ReasonCode, Verdict
+from logist.models.manifest import CheckResult, ReasonCode, Verdict, red_checks
 
 #: Below this many columns an explanation stands on its own line.
 WIDE = 100

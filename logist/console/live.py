@@ -22,12 +22,11 @@ from logist import events
 from logist.clock import Clock, SystemClock
 from logist.console import crop, crop_start, fit_encoding, one_line, pad, text_width, wrap
 from logist.console.reporters import OutputLines, again_words, check_words, count, quote, stop_words
-from logist.decision import red_checks
 from logist.durations import format_duration
 from logist.events import Event
 from logist.job_report import last_lines
 from logist.lifecycle import JobStatus, Trigger
-from logist.models.manifest import Role, Verdict
+from logist.models.manifest import Role, Verdict, red_checks
 
 #: Refreshes a second; what an event changes is shown at once.
 _RATE = 4

@@ -205,6 +205,11 @@ class CheckResult(Record):
     tail: Annotated[str, StringConstraints(max_length=8_192)] = ""
 
 
+def red_checks(checks: tuple[CheckResult, ...]) -> tuple[CheckResult, ...]:
+    """The required checks that did not pass."""
+    return tuple(check for check in checks if check.required and not check.passed)
+
+
 class Judgement(Record):
     """The last reply of a role and the tree it is about."""
 
