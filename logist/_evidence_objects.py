@@ -18,20 +18,18 @@ import struct
 import tempfile
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from logist.disk import sync_all
 from logist.errors import StorageFailed, WorkspaceFailed
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 FILE, EXECUTABLE, SYMLINK, FOLDER, GITLINK = 0o100644, 0o100755, 0o120000, 0o040000, 0o160000
 #: New objects beyond this number go into one pack: each loose object costs an fsync.
 LOOSE_LIMIT = 48
-#: Threads that wait for the disk.
-_SYNCERS = 4
 PACK_LIMIT = 1 << 30
 FULL_ID = re.compile(r"[0-9a-f]{40}")
 
@@ -287,7 +285,6 @@ class ObjectStore:
         self.folder = repo_dir / "objects"
         self._packs: dict[str, _Pack] = {}
         self._packs_seen = -1
-        self._syncers: ThreadPoolExecutor | None = None
         self.trees: dict[str, Entries] = {EMPTY_TREE: {}}
 
     def loose_path(self, object_id: str) -> Path:
@@ -362,26 +359,10 @@ class ObjectStore:
             else:
                 yield prefix + name, entry
 
-    def sync(self, descriptors: Sequence[int]) -> None:
-        """Make open files or folders durable. All at once: a journaling file system then commits once for all."""
-        if len(descriptors) < 2:
-            for descriptor in descriptors:
-                os.fsync(descriptor)
-            return
-        if self._syncers is None:
-            self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="logist-sync")
-        # All of them have ended before one's error is raised: nobody closes a descriptor that is still being synced.
-        done, _ = wait([self._syncers.submit(os.fsync, descriptor) for descriptor in descriptors])
-        for future in done:
-            future.result()
-
     def close(self) -> None:
-        """Let go of the packs and the threads."""
+        """Let go of the packs."""
         self._packs = {}
         self._packs_seen = -1
-        if self._syncers is not None:
-            self._syncers.shutdown()
-            self._syncers = None
 
     def _read_packed(self, object_id: str, limit: int | None) -> tuple[str, bytes]:
         raw = bytes.fromhex(object_id)
@@ -450,7 +431,7 @@ class ObjectWriter:
             folders = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for folder in self._folders]
             for descriptor in folders:
                 stack.callback(os.close, descriptor)
-            self._store.sync(folders)
+            sync_all(folders)
         self._folders.clear()
 
     def abandon(self) -> None:
@@ -464,7 +445,7 @@ class ObjectWriter:
             self._pack = None
 
     def _place_loose(self) -> None:
-        self._store.sync([loose.descriptor for loose in self._loose])
+        sync_all([loose.descriptor for loose in self._loose])
         while self._loose:
             # In the order of writing: no tree is in place before what it names.
             loose = self._loose[0]

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,35 +49,58 @@ def to_json(value: object, indent: int | None = None) -> bytes:
         return re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):04x}", text).encode()
 
 
+class NewFile:
+    """A file's new content, written beside it: neither durable nor in its place until it is published."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path = path
+        # Not one fixed name: two processes may write the same request.
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+        self._placed = False
+        self.fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
+        except BaseException:
+            self.close()
+            raise
+
+    def publish(self) -> None:
+        """Put it in its place, durably; its content has been synced before. Raises OSError."""
+        os.replace(self._temporary, self._path)  # noqa: PTH105 - the fault tests hook the calls of os
+        self._placed = True
+        _sync_folder(self._path.parent)
+
+    def close(self) -> None:
+        """Let go of it; what was not published is removed."""
+        os.close(self.fd)
+        if not self._placed:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)  # noqa: PTH108
+
+
+@contextlib.contextmanager
+def new_file(path: Path, data: bytes) -> Iterator[NewFile]:
+    """New content for `path`, to be synced and published in the block. Raises StorageFailed for what goes wrong."""
+    try:
+        written = NewFile(path, data)
+        try:
+            yield written
+        finally:
+            written.close()
+    except OSError as error:
+        raise storage_failed("write", path, error) from error
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Put `data` at `path`, all or nothing, and durably: at every instant the old or the new content is there.
 
     Raises StorageFailed; then the old content is there, or, when only the folder could not be synced, the new.
     """
-    # Not one fixed name: two processes may write the same request.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    try:
-        try:
-            _write_new(temporary, data)
-            os.replace(temporary, path)  # noqa: PTH105 - the fault tests hook the calls of os
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise storage_failed("write", path, error) from error
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    with new_file(path, data) as written:
+        os.fsync(written.fd)
+        written.publish()
 
 
 def _sync_folder(path: Path) -> None:

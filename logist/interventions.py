@@ -30,11 +30,11 @@ _COMMANDS: dict[Trigger, tuple[str, ...]] = {
     Trigger.REOPEN: ("rerun", "restep --step N"),
 }
 
-#: Which budget a reason says is spent, and what raises it.
+#: Which option raises the budget that a reason says is spent.
 _RAISED_BY = {
     ReasonCode.BUDGET_STEPS: "--add-steps",
     ReasonCode.BUDGET_TIME: "--add-time",
-    ReasonCode.BUDGET_COST: "--add-cost",
+    ReasonCode.BUDGET_COST: "--add-cost or --add-tokens",
 }
 
 
@@ -46,6 +46,7 @@ class BudgetIncrease:
     time: float = 0.0
     retries: int = 0
     cost: float = 0.0
+    tokens: int = 0
 
     def __bool__(self) -> bool:
         return self != BudgetIncrease()
@@ -56,7 +57,7 @@ class BudgetIncrease:
             steps=None if budget.steps is None else budget.steps + self.steps,
             time=None if budget.time is None else budget.time + self.time,
             cost=None if budget.cost is None else budget.cost + self.cost,
-            tokens=budget.tokens,
+            tokens=None if budget.tokens is None else budget.tokens + self.tokens,
             retries=budget.retries + self.retries,
         )
 
@@ -81,7 +82,7 @@ def resolve_retry(runtime: Runtime, job_id: str, message: str, increase: BudgetI
 
 
 def add_budget(runtime: Runtime, job_id: str, increase: BudgetIncrease, message: str = "") -> JobManifest:
-    """Raise the budget and send the job on; what was retried stays counted unless retries are added."""
+    """Raise the budget and send the job on; retries start anew, as after any answer."""
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         budget = _raised(session.manifest, increase)
         _resolve(
@@ -120,7 +121,7 @@ def resolve_approve(runtime: Runtime, job_id: str, message: str, *, override_che
         if session.workspace.differs(manifest.head):
             raise WrongState(
                 "the workspace has edits that no step records",
-                "record them with `logist job resolve --continue`, then approve",
+                "let `logist job resolve --continue` record them and go on, or undo them and approve again",
             )
         red = tuple(check.name for check in red_checks(manifest.checks))
         missing = _unproven(manifest)

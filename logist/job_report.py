@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from logist.durations import format_duration
-from logist.errors import ExitCode, LogistError
+from logist.errors import ExitCode
 from logist.job_files import JobPaths
+from logist.job_list import Runner, headline, runner_of
 from logist.journal import Journal
-from logist.lease import Holder
 from logist.lifecycle import JobStatus, Trigger, allowed, target
 from logist.models.manifest import CheckResult, JobManifest, Reason, ReasonCode, Role, Source, Verdict, red_checks
-from logist.plain_text import last_part, plain_text
+from logist.plain_text import last_part, plain_values
 
 if TYPE_CHECKING:
     from logist.job_state import JobStore
@@ -33,18 +33,6 @@ _LOG_TAIL_LINES = 3
 #: The agent that replays a file.
 _SCRIPTED_AGENT = "playbook"
 _BY_HAND = "first edit the workspace by hand"
-
-
-@dataclass(frozen=True)
-class Runner:
-    """The process that holds the job's lease. `since` is ISO 8601; fields are empty while it is just signing."""
-
-    pid: int
-    host: str
-    command: str
-    since: str
-    #: False when the runner died and only something that it started still holds the lease.
-    alive: bool
 
 
 @dataclass(frozen=True)
@@ -173,39 +161,6 @@ class JobReport:
         return cast("dict[str, Any]", plain_values(to_jsonable_python(self)))
 
 
-@dataclass(frozen=True)
-class JobRow:
-    """One line of the list of jobs. `problem` says why a job can't be read; its status is then empty."""
-
-    id: str
-    selected: bool
-    status: JobStatus | None = None
-    headline: str = ""
-    reason: str = ""
-    step: int = 0
-    phase: str = ""
-    objective: str = ""
-    updated_at: datetime | None = None
-    problem: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as JSON values."""
-        from pydantic_core import to_jsonable_python
-
-        return cast("dict[str, Any]", plain_values(to_jsonable_python(self)))
-
-
-def plain_values(value: Any) -> Any:
-    """JSON values with every text made plain."""
-    if isinstance(value, str):
-        return plain_text(value)
-    if isinstance(value, dict):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain_values(item) for item in value]
-    return value
-
-
 # --- Building ------------------------------------------------------------------------------------------------------
 
 
@@ -216,7 +171,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
     """
     manifest = store.load(job_id)
     paths = store.paths(job_id)
-    runner = _runner(store.holder(job_id))
+    runner = runner_of(store.holder(job_id))
     history = recent_steps(paths, manifest.head)
     steps = tuple(step for step in history if not step.dropped)
     folder = _newest_attempt(paths, manifest, steps)
@@ -267,49 +222,6 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         ),
         exit_code=int(_exit_code(manifest.status, runner)),
     )
-
-
-def list_rows(store: JobStore) -> list[JobRow]:
-    """One row a job, the last changed first; a job that can't be read is a row that says why."""
-    selected = store.selected()
-    rows = [_row(store, job_id, selected=job_id == selected) for job_id in store.ids()]
-    return sorted(rows, key=lambda row: row.updated_at.timestamp() if row.updated_at else 0.0, reverse=True)
-
-
-def _row(store: JobStore, job_id: str, *, selected: bool) -> JobRow:
-    try:
-        manifest = store.load(job_id)
-        runner = _runner(store.holder(job_id))
-    except LogistError as error:
-        return JobRow(id=job_id, selected=selected, problem=error.message)
-    return JobRow(
-        id=manifest.id,
-        selected=selected,
-        status=manifest.status,
-        headline=headline(manifest.status, runner, manifest.id),
-        reason=manifest.reason.code.value,
-        step=manifest.step,
-        phase=manifest.current_phase.name,
-        objective=manifest.job.objective,
-        updated_at=manifest.updated_at,
-    )
-
-
-def headline(status: JobStatus, runner: Runner | None, job_id: str) -> str:
-    """The status in words; of a running job whether its runner lives."""
-    if status is not JobStatus.RUNNING:
-        return status.value.replace("_", " ")
-    if runner is None:
-        return f"RUNNING (its runner died; `logist job run {job_id}` recovers it)"
-    if not runner.alive:
-        return "RUNNING (its runner died, but something that it started still holds the job)"
-    return "RUNNING"
-
-
-def _runner(holder: Holder | None) -> Runner | None:
-    if holder is None:
-        return None
-    return Runner(pid=holder.pid, host=holder.host, command=holder.command, since=holder.since, alive=holder.alive)
 
 
 def _exit_code(status: JobStatus, runner: Runner | None) -> ExitCode:
@@ -626,6 +538,8 @@ def _raise(manifest: JobManifest) -> str:
             return f"--add-time {format_duration(max(1.0, _missing(spent.time, limit.time)))}"
         case ReasonCode.BUDGET_COST if limit.cost is not None and spent.cost >= limit.cost:
             return f"--add-cost {max(0.01, _missing(spent.cost, limit.cost)):.2f}"
+        case ReasonCode.BUDGET_COST if limit.tokens is not None:
+            return f"--add-tokens {math.ceil(_missing(spent.tokens, limit.tokens))}"
     return ""
 
 

@@ -19,6 +19,7 @@ from logist.durable import (
     Document,
     iso,
     make_durable_folder,
+    new_file,
     replace_file,
     storage_failed,
     sweep_temporary_files,
@@ -355,8 +356,10 @@ class OpenJob:
             self._journal.close()
             raise
 
-    def record(self, record: HistoryRecord) -> JobManifest:
+    def record(self, record: HistoryRecord, *, sync: bool = True) -> JobManifest:
         """Append a record, durably, and make the manifest what its change says. Returns the new manifest.
+
+        Without `sync` a record that changes nothing becomes durable with the next one.
 
         Raises ValueError for a change that makes no valid manifest: then nothing is written. Raises StorageFailed:
         the record then is not in the history, or, when only the manifest could not be written, it is, and the
@@ -371,10 +374,16 @@ class OpenJob:
         line = Line(self._journal.last_seq + 1, iso(at), content)
         document = merge(self._document, [line])
         manifest = self._next_manifest(document)
-        self._journal.append(at, content)
-        self._document, self.manifest = document, manifest
-        if changed:
-            self._save()
+        if not changed:
+            self._journal.append(at, content, sync=sync)
+            self._document, self.manifest = document, manifest
+            return manifest
+        with new_file(self.paths.manifest, manifest_bytes(document)) as written:
+            # The record and the manifest's new content wait for the disk together; the manifest is put in its place
+            # only once both are there.
+            self._journal.append(at, content, along=(written.fd,))
+            self._document, self.manifest = document, manifest
+            written.publish()
         return manifest
 
     def tail(self, after_seq: int) -> tuple[HistoryEntry, ...]:

@@ -7,11 +7,12 @@ import errno
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from logist.disk import sync_all
 from logist.durable import Document, check_place, iso, storage_failed, to_json
 from logist.errors import InvalidFile, StorageFailed
 
@@ -36,13 +37,17 @@ class DamagedLine(ValueError):
 def encode_line(seq: int, at: str, record: Mapping[str, object]) -> bytes:
     """One line of the history: JSON with a checksum of everything before the checksum's own key."""
     body = to_json({"seq": seq, "at": at, "record": record})[:-1]
-    return body + _CRC_MARK + b'%08x"}\n' % zlib.crc32(body)
+    return body + _checksum(body)
+
+
+def _checksum(body: bytes) -> bytes:
+    return _CRC_MARK + b'%08x"}\n' % zlib.crc32(body)
 
 
 def decode_line(line: bytes) -> Line:
     """Read one line of the history, with its newline. Raises DamagedLine."""
     body, suffix = line[:-_CRC_LENGTH], line[-_CRC_LENGTH:]
-    if suffix != _CRC_MARK + b'%08x"}\n' % zlib.crc32(body):
+    if suffix != _checksum(body):
         raise DamagedLine("the checksum does not match")
     try:
         value = json.loads(body + b"}")
@@ -54,6 +59,11 @@ def decode_line(line: bytes) -> Line:
     if type(seq) is not int or seq < 1 or not isinstance(at, str) or not isinstance(record, dict):
         raise DamagedLine("not a record of the history")
     return Line(seq, at, record)
+
+
+def _is_record(seq: int, line: bytes) -> bool:
+    """Whether a line is the sound record `seq`: its checksum vouches for what is not parsed."""
+    return line.startswith(b'{"seq":%d,' % seq) and line.endswith(_checksum(line[:-_CRC_LENGTH]))
 
 
 class _Raw(NamedTuple):
@@ -156,9 +166,12 @@ class Journal:
             return self._last_seq
         return next((line.seq for line in self.newest_first()), 0)
 
-    def append(self, at: datetime, record: Mapping[str, object]) -> int:
+    def append(
+        self, at: datetime, record: Mapping[str, object], *, along: Sequence[int] = (), sync: bool = True
+    ) -> int:
         """Append one record, durably, and return its number.
 
+        Files `along` are synced with it. Without `sync` it becomes durable with the next record, not before.
         Raises StorageFailed; the record is then not in the file. After a failed fsync what is on the disk is not
         known, so every later append is refused until the journal is opened anew.
         """
@@ -170,7 +183,8 @@ class Journal:
         self._broken = "an append was interrupted"
         self._write(fd, data)
         try:
-            os.fsync(fd)
+            if sync:
+                sync_all([fd, *along])
         except OSError as error:
             self._broken = "an fsync failed"
             with contextlib.suppress(OSError):
@@ -199,7 +213,7 @@ class Journal:
         """
         found: list[Line] = []
         newest = 0
-        for line in self.newest_first():
+        for line in self._newest_first(known=seq):
             newest = newest or line.seq
             if line.seq <= seq:
                 break
@@ -209,9 +223,12 @@ class Journal:
 
     def newest_first(self) -> Iterator[Line]:
         """The records from the last to the first, read as they are asked for. Raises InvalidFile."""
+        return self._newest_first()
+
+    def _newest_first(self, known: int = 0) -> Iterator[Line]:
         fd = self._open(os.O_RDONLY)
         try:
-            for placed in self._backwards(fd):
+            for placed in self._backwards(fd, known):
                 yield placed.line
         except OSError as error:
             raise storage_failed("read", self.path, error) from error
@@ -240,11 +257,12 @@ class Journal:
         except OSError as error:
             raise storage_failed("read", self.path, error) from error
 
-    def _backwards(self, fd: int) -> Iterator[_Placed]:
+    def _backwards(self, fd: int, known: int = 0) -> Iterator[_Placed]:
+        """The sound lines from the last to the first. Record `known` is given by its number alone."""
         above: int | None = None
         for index, raw in enumerate(_raw_lines_backwards(fd)):
             try:
-                line = decode_line(raw.data)
+                line = Line(known, "", {}) if _is_record(known, raw.data) else decode_line(raw.data)
             except DamagedLine as error:
                 if index == 0:
                     continue

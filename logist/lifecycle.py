@@ -48,7 +48,7 @@ class Edge(NamedTuple):
 
 _S = JobStatus
 EDGES: tuple[Edge, ...] = (
-    Edge(Trigger.START, (_S.PENDING,), _S.RUNNING, "lease taken, budgets left"),
+    Edge(Trigger.START, (_S.PENDING,), _S.RUNNING, "lease taken"),
     Edge(Trigger.PROCEED, (_S.RUNNING,), _S.RUNNING, "the step counts; another follows"),
     Edge(Trigger.ACCEPT, (_S.RUNNING,), _S.SUCCESS, "worker, checks and supervisor agree on one tree"),
     Edge(Trigger.ESCALATE, (_S.RUNNING,), _S.INTERVENTION_REQUIRED, "a human is needed"),

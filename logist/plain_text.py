@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _CONTROLS = re.compile(
     # A control string (OSC, DCS, SOS, PM, APC) that is closed on its own line. One that is not loses its
@@ -25,8 +26,22 @@ def plain_text(data: bytes | str) -> str:
     Bytes are read as UTF-8, what isn't becomes U+FFFD; so do lone surrogates. A lone carriage return becomes a newline,
     because what it would have overwritten was printed too. The result is never longer than the text that was given.
     """
+    if isinstance(data, str) and data.isascii() and data.isprintable():
+        # Most cells of most tables: nothing in it is a control, so nothing has to be looked for.
+        return data
     text = data.decode("utf-8", errors="replace") if isinstance(data, bytes) else _SURROGATES.sub("\ufffd", data)
     return _CONTROLS.sub("", _LINE_ENDS.sub("\n", text))
+
+
+def plain_values(value: Any) -> Any:
+    """JSON values with every text made plain."""
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, dict):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain_values(item) for item in value]
+    return value
 
 
 def last_part(data: bytes | str, limit: int) -> str:

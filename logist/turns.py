@@ -333,7 +333,9 @@ def _record_intent(session: Session, agent: Agent, request: OneshotRequest) -> N
             agent=agent.name,
             base=session.manifest.head,
             prompt_sha256=_sha256(request.prompt),
-        )
+        ),
+        # It becomes durable with `started`; until then the agent waits at the barrier, and nothing has run.
+        sync=False,
     )
 
 
@@ -407,11 +409,12 @@ def _tell_start(session: Session, agent: Agent, request: OneshotRequest) -> None
 def _checked_against_workspace(session: Session, request: OneshotRequest, answer: Answer) -> Answer:
     """The answer, unless it names evidence that is not there, or a supervisor changed what it judged."""
     problem = _missing_evidence(request, answer.reply)
-    if problem is not None:
-        return replace(answer, reply=None, kind="evidence", problem=problem)
-    if request.role is Role.SUPERVISOR and answer.reply is not None:
-        return _judged_only(session, request, answer)
-    return answer
+    if request.role is Role.SUPERVISOR:
+        # Whatever it answered: its changes are nobody's work.
+        problem = _put_back_changes(session, request) or problem
+    if problem is None or answer.reply is None:
+        return answer
+    return replace(answer, reply=None, kind="evidence", problem=problem)
 
 
 def _missing_evidence(request: OneshotRequest, reply: Reply | None) -> str | None:
@@ -423,21 +426,17 @@ def _missing_evidence(request: OneshotRequest, reply: Reply | None) -> str | Non
     return None
 
 
-def _judged_only(session: Session, request: OneshotRequest, answer: Answer) -> Answer:
-    """Put back whatever a supervisor left in the workspace; a verdict on changed files does not count."""
-    head = session.manifest.head
+def _put_back_changes(session: Session, request: OneshotRequest) -> str | None:
+    """Undo what a supervisor did to the workspace; the problem with its verdict when it changed what it judged."""
     salvaged = _salvage(session, request.step, request.attempt)
     if salvaged is None:
-        return answer
-    changed = [file.path for file in session.workspace.changes(head, salvaged) if file.kind != "A"]
+        return None
+    changed = [file.path for file in session.workspace.changes(session.manifest.head, salvaged) if file.kind != "A"]
     _restore(session, salvaged)
-    if not changed:
-        session.notice("files that the supervisor added were set aside: it judges, it does not change")
-        return answer
-    names = ", ".join(changed[:5])
-    return replace(
-        answer, reply=None, kind="evidence", problem=f"a supervisor must not change the work, but it changed {names}"
-    )
+    if changed:
+        return f"a supervisor must not change the work, but it changed {', '.join(changed[:5])}"
+    session.notice("files that the supervisor added were set aside: it judges, it does not change")
+    return None
 
 
 def _own_verdict(made: _Attempt, asked: int) -> ReasonCode | None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from logist import console, events
 from logist.console import card, tables
 from logist.console.live import LiveReporter
+from logist.console.records import history_lines
 from logist.console.reporters import (
     ConsoleReporter,
     JsonReporter,
@@ -32,14 +33,13 @@ from logist.console.reporters import (
     shows_live,
 )
 from logist.events import Event
+from logist.job_list import JobRow, Runner
 from logist.job_report import (
     BudgetLine,
     ChangedFile,
     JobReport,
-    JobRow,
     NextCommand,
     Places,
-    Runner,
     StepSummary,
     Words,
 )
@@ -580,7 +580,7 @@ def test_the_history_is_one_line_a_record() -> None:
     ]
     entries = [HistoryEntry(seq=number, at=NOW, record=record) for number, record in enumerate(records, start=9)]
 
-    assert plain(tables.history_lines(entries, None)) == (
+    assert plain(history_lines(entries, None)) == (
         "seq  time                 record      what\n"
         "  9  2026-11-21 14:22:03  transition  start: a runner took the job\n"
         " 10  2026-11-21 14:22:03  started     step 1 attempt 1: process 7 runs\n"

@@ -550,3 +550,14 @@ def test_edits_made_while_the_job_rests_are_a_humans(jobs: Jobs) -> None:
     roles = [record.role for record in jobs.records() if isinstance(record, Committed)]
     assert roles == [Role.WORKER, Role.HUMAN, Role.SUPERVISOR]
     assert jobs.git("show", "logist/job:notes.txt") == "by hand\n"
+
+
+def test_a_supervisors_edits_are_put_back_even_when_it_gives_no_verdict(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_AGENT", "echo mine > work.txt; touch mine.txt")
+    jobs.config = CONFIGURED
+    jobs.create(worker=write("right"), supervisor=RoleSettings(agent="fake"))
+    jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert (jobs.workspace() / "work.txt").read_text() == "right\n"
+    assert not (jobs.workspace() / "mine.txt").exists()

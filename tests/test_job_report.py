@@ -22,11 +22,11 @@ from logist.cli import cli
 from logist.commands.invocation import Invocation
 from logist.durations import parse_duration
 from logist.job_creation import CreateRequest, create_job
+from logist.job_list import list_rows
 from logist.job_report import (
     SHOWN_STEPS,
     JobReport,
     build_report,
-    list_rows,
     next_command_lines,
     next_commands,
     recent_steps,

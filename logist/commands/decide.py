@@ -59,6 +59,7 @@ class Answer(NamedTuple):
 @click.option(
     "--add-cost", type=click.FloatRange(min=0), default=0.0, metavar="DOLLARS", help="Raise the budget by money."
 )
+@click.option("--add-tokens", type=click.IntRange(min=0), default=0, metavar="N", help="Raise the budget by N tokens.")
 @json_option
 @click.pass_obj
 def resolve(
@@ -71,6 +72,7 @@ def resolve(
     add_time: float,
     add_retries: int,
     add_cost: float,
+    add_tokens: int,
     as_json: bool,
     **decisions: object,
 ) -> None:
@@ -78,7 +80,7 @@ def resolve(
     from logist.interventions import BudgetIncrease
 
     answer = Answer(**decisions)  # type: ignore[arg-type]  # click hands over what the options declare
-    increase = BudgetIncrease(steps=add_steps, time=add_time, retries=add_retries, cost=add_cost)
+    increase = BudgetIncrease(steps=add_steps, time=add_time, retries=add_retries, cost=add_cost, tokens=add_tokens)
     _refuse_contradictions(answer, increase)
     job_id = invocation.job_id(job)
     text = read_message(message, message_file).strip()
@@ -95,7 +97,7 @@ def _refuse_contradictions(answer: Answer, increase: BudgetIncrease) -> None:
         raise UsageProblem(
             "no decision is given",
             "give --retry -m TEXT, --approve, --continue, --rewind N, --cancel, or only --add-steps N, --add-time "
-            "DURATION, --add-retries N, --add-cost DOLLARS; logist job status shows what the job needs",
+            "DURATION, --add-retries N, --add-cost DOLLARS, --add-tokens N; logist job status shows what the job needs",
         )
     if increase and given in (["--approve"], ["--cancel"]):
         raise UsageProblem(f"{given[0]} ends the job: it needs no budget", "leave the --add options out")

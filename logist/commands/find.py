@@ -53,7 +53,7 @@ def select(invocation: Invocation, job: str | None, nothing: bool, as_json: bool
 @click.pass_obj
 def list_jobs(invocation: Invocation, needs_human: bool, statuses: tuple[str, ...], as_json: bool) -> None:
     """List the jobs, the last changed first."""
-    from logist.job_report import list_rows
+    from logist.job_list import list_rows
 
     wanted = {*statuses, *(("INTERVENTION_REQUIRED",) if needs_human else ())}
     # A job that can't be read needs a human too.

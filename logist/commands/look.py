@@ -87,7 +87,7 @@ def _print_steps(store: JobStore, job_id: str, role: str | None, lines: int | No
     if as_json:
         from pydantic_core import to_jsonable_python
 
-        from logist.job_report import plain_values
+        from logist.plain_text import plain_values
 
         print_json(plain_values(to_jsonable_python(steps)))
     elif not steps:
@@ -232,7 +232,7 @@ def history(invocation: Invocation, job: str | None, lines: int | None, step: in
         for entry in entries:
             click.echo(entry.model_dump_json())
         return
-    from logist.console.tables import history_table
+    from logist.console.records import history_table
 
     print_drawn(history_table(entries))
 

@@ -145,6 +145,8 @@ def _broken(word: str, width: int) -> list[str]:
 
 def fit_encoding(text: str, encoding: str | None) -> str:
     """`text` with only what `encoding` can show: signs become ASCII ones, the rest question marks."""
+    if text.isascii():
+        return text
     name = (encoding or "ascii").lower().replace("-", "").replace("_", "")
     if name.startswith("utf"):
         return text

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from logist.console import Line, Span, crop, line, line_width, one_line, pad, paint, text_width, wrap
 from logist.durations import format_duration
 from logist.errors import ExitCode
-from logist.job_report import BudgetLine, ChangedFile, JobReport, NextCommand, StepSummary, Words
 from logist.lifecycle import JobStatus
 from logist.models.manifest import CheckResult, ReasonCode, Verdict, red_checks
+
+if TYPE_CHECKING:
+    from logist.job_report import BudgetLine, ChangedFile, JobReport, NextCommand, StepSummary, Words
 
 #: Below this many columns an explanation stands on its own line.
 WIDE = 100

@@ -19,11 +19,10 @@ from logist.clock import Clock, SystemClock
 from logist.console import fit_encoding, one_line
 from logist.durations import format_duration
 from logist.events import Event
-from logist.job_report import plain_values
 from logist.lifecycle import Trigger
 from logist.models.manifest import CheckResult
 from logist.models.reply import Usage
-from logist.plain_text import plain_text
+from logist.plain_text import plain_text, plain_values
 
 #: Version of the records of the JSON event stream.
 STREAM_VERSION = 1

@@ -8,14 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from logist.console import Line, Span, crop, drawn, line_width, one_line, pad, text_width
-from logist.console.card import VERDICT_STYLES, moment, steps_lines
-from logist.durations import format_duration
-from logist.job_report import JobRow, StepSummary
+from logist.console.card import moment, steps_lines
 from logist.lifecycle import JobStatus
-from logist.models import history
 
 if TYPE_CHECKING:
-    from logist.models.history import HistoryEntry
+    from logist.job_list import JobRow
+    from logist.job_report import StepSummary
     from logist.workspace_utils import LoggedCommit, TreeFile
 
 _STATUS_STYLES = {
@@ -90,63 +88,6 @@ def _job_cells(row: JobRow, now: datetime) -> list[Span]:
 def steps_table(steps: Sequence[StepSummary], *, stream: TextIO | None = None) -> str:
     """The steps, one a line, oldest first: who, verdict, files, cost, time, commit, words."""
     return _text(lambda width: steps_lines(steps, width), stream)
-
-
-# --- The history ---------------------------------------------------------------------------------------------------
-
-
-def history_table(entries: Iterable[HistoryEntry], *, stream: TextIO | None = None) -> str:
-    """The records, one a line, in the order given."""
-    listed = list(entries)
-    return _text(lambda width: history_lines(listed, width), stream)
-
-
-def history_lines(entries: Sequence[HistoryEntry], width: int | None) -> list[Line]:
-    """The records as styled lines."""
-    columns = [Column("seq", right=True), Column("time"), Column("record"), Column("what")]
-    return table_lines(columns, [_history_cells(entry) for entry in entries], width)
-
-
-def _history_cells(entry: HistoryEntry) -> list[Span]:
-    record = entry.record
-    time = entry.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    style = VERDICT_STYLES[record.action] if isinstance(record, history.Committed) else ""
-    return [
-        Span(str(entry.seq), "dim"),
-        Span(time, "dim"),
-        Span(record.type, "bold"),
-        Span(_record_words(record), style),
-    ]
-
-
-def _record_words(record: history.HistoryRecord) -> str:
-    match record:
-        case history.Created():
-            return one_line(str(record.change.get("job", {}).get("objective", "")))
-        case history.Committed():
-            said = f"step {record.step} {record.role}: {record.action}, {record.commit[:7]}"
-            return f"{said}: {one_line(record.summary)}" if record.summary else said
-        case history.Transition():
-            return f"{record.trigger}: {one_line(record.reason.sentence)}"
-        case history.Resolution():
-            return f"{record.kind} by {one_line(record.actor)}: {one_line(record.reason.sentence)}"
-        case history.Restored():
-            return "the workspace is what the job says it is"
-        case _:
-            return f"step {record.step} attempt {record.attempt}: {_attempt_words(record)}"
-
-
-def _attempt_words(record: history.Intent | history.Started | history.Exited | history.AttemptFailed) -> str:
-    match record:
-        case history.Intent():
-            return f"{record.role} {one_line(record.agent)} is asked"
-        case history.Started():
-            return f"process {record.process.pid} runs"
-        case history.Exited():
-            code = "" if record.exit_code is None else f" with exit code {record.exit_code}"
-            return f"{record.ended}{code} after {format_duration(record.duration)}"
-        case history.AttemptFailed():
-            return f"{record.kind}: {one_line(record.detail)}"
 
 
 # --- Evidence ------------------------------------------------------------------------------------------------------

@@ -263,7 +263,7 @@ class JobManifest(Record):
     checked_tree: CommitId | None = None
     #: For the next worker's prompt: the last objections, verbatim.
     objections: Text = ""
-    #: A human's words for the agents, kept until the next verdict of the supervisor.
+    #: A human's words for the agents, kept until the phase is agreed.
     guidance: Text = ""
     #: Newest last, at most `no_progress_limit`.
     fingerprints: tuple[str, ...] = ()
