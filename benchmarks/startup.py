@@ -60,6 +60,8 @@ def main(rounds: int) -> bool:
     python = str(BIN / "python")
     logist = str(BIN / "logist")
     os.environ.pop("LOGIST_JOB_ID", None)
+    # What is measured is an installed package: pip compiles it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
         store = JobStore(cwd / ".logist" / "jobs", SystemClock())

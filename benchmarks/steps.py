@@ -26,7 +26,7 @@ from logist.job_state import JobStore
 from logist.lifecycle import Trigger
 from logist.models.manifest import Budget, JobDefinition, Reason, ReasonCode, Role, Roles, RoleSettings, SourceKind
 from logist.runtime import Runtime, Session
-from logist.workspace_utils import SourceRequest
+from logist.workspace_creation import SourceRequest
 
 GIT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 for _who in ("AUTHOR", "COMMITTER"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from logist.durable import Document, iso, replace_file
+from logist.durable import Document, iso, new_file
 from logist.errors import WrongState
 from logist.job_files import (
     JobPaths,
@@ -61,14 +61,19 @@ def _cancel(paths: JobPaths, journal: Journal, manifest: Document, message: str,
     try:
         after = target(status, Trigger.CANCEL)
     except TransitionRefused as error:
+        # A request that came too late must not end a later run.
+        clear(paths, "cancel")
         raise WrongState(
             f"job {job_id} is {status.value}: there is nothing to cancel", f"`logist job status {job_id}` shows it"
         ) from error
     reason = {"code": "canceled", "sentence": _without_surrogates(message or "canceled")[:_MAX_SENTENCE]}
     change = {"status": after.value, "reason": reason, "updated_at": iso(at)}
     record: Document = {"type": "transition", "trigger": Trigger.CANCEL.value, "reason": reason, "change": change}
-    seq = journal.append(at, record)
-    replace_file(paths.manifest, manifest_bytes(merge(manifest, [Line(seq, iso(at), record)])))
+    line = Line(journal.last_seq + 1, iso(at), record)
+    with new_file(paths.manifest, manifest_bytes(merge(manifest, [line]))) as written:
+        # As in `job_state`: both wait for the disk together, and the manifest is put in its place after that.
+        journal.append(at, record, along=(written.fd,))
+        written.publish()
     clear(paths, "cancel")
     clear(paths, "pause")
     return CancelOutcome.CANCELED

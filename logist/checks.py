@@ -35,13 +35,15 @@ def run_checks(
     cancel: CancelCheck | None = None,
     on_output: OutputSink | None = None,
     on_result: Callable[[CheckResult], None] | None = None,
+    tidy: Callable[[], None] = lambda: None,
     lease_fds: tuple[int, ...] = (),
 ) -> tuple[CheckResult, ...]:
     """Run every check in order, red ones too, through /bin/sh in the workspace; logs go to `log_dir`.
 
     A check's environment is an allow-list of `environ`, the variables named by `pass_env`, and LOGIST_CHECK and
     LOGIST_WORKSPACE. Raises ChecksStopped as soon as `cancel` says so, nothing of the check then lives, and
-    StorageFailed when the logs can't be written.
+    StorageFailed when the logs can't be written. `tidy` is called after each check, also after one that was stopped:
+    no check may see what another one left.
     """
     _make(log_dir)
     environment = inherited(environ, pass_env) | {"LOGIST_WORKSPACE": str(workspace)}
@@ -60,6 +62,7 @@ def run_checks(
             inherit=lease_fds,
         )
         ran = adapter.run(command, cancel=cancel, on_output=on_output)
+        tidy()
         if ran.ended is Ended.CANCELED:
             raise ChecksStopped(ran.detail or "stopped on request", tuple(results))
         result = _judge(check, ran)

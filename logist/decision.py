@@ -143,11 +143,15 @@ def _recorded(manifest: JobManifest, outcome: StepOutcome) -> JobManifest:
 
 
 def _spend(spent: Spent, outcome: StepOutcome) -> Spent:
-    usage = outcome.usage
+    used = add_usage(spent, outcome.duration, outcome.usage)
+    return used.model_copy(update={"steps": spent.steps + (outcome.role is not Role.HUMAN)})
+
+
+def add_usage(spent: Spent, duration: float, usage: Usage) -> Spent:
+    """What is spent after a command that took `duration` seconds; what an agent does not tell counts as nothing."""
     return spent.model_copy(
         update={
-            "steps": spent.steps + (outcome.role is not Role.HUMAN),
-            "time": round(spent.time + outcome.duration, 3),
+            "time": round(spent.time + duration, 3),
             "cost": round(spent.cost + (usage.cost or 0.0), 6),
             "tokens": spent.tokens + (usage.input_tokens or 0) + (usage.output_tokens or 0),
         }
@@ -156,25 +160,27 @@ def _spend(spent: Spent, outcome: StepOutcome) -> Spent:
 
 def _after_work(after: JobManifest, outcome: StepOutcome) -> Decision:
     red = red_checks(outcome.checks)
+    if outcome.role is Role.HUMAN and outcome.action is Verdict.RETRY:
+        return _proceed(after, "the workspace was edited by hand; the worker goes on from there", Role.WORKER)
     if outcome.action is Verdict.COMPLETED and not red:
         checked = "its checks are green" if outcome.checks else "no checks are set"
         return _proceed(after, f"the work is done and {checked}; the supervisor judges it", Role.SUPERVISOR)
     if red:
         names = ", ".join(check.name for check in red)
-        return _again(after, outcome, objections="", why=f"red checks: {names}", exhausted=ReasonCode.CHECKS_FAILED)
+        return _again(after, outcome, why=f"red checks: {names}", exhausted=ReasonCode.CHECKS_FAILED)
     exhausted = outcome.failure or ReasonCode.RETRIES_EXHAUSTED
-    why = f"the {outcome.role} is not done: {_quote(outcome.summary)}"
-    return _again(after, outcome, objections=outcome.summary, why=why, exhausted=exhausted)
+    return _again(after, outcome, why=f"the {outcome.role} is not done: {_quote(outcome.summary)}", exhausted=exhausted)
 
 
 def _after_supervisor(after: JobManifest, outcome: StepOutcome) -> Decision:
     if outcome.failure is not None:
         # A supervisor that was stopped has judged nothing: it is its turn again, not the worker's.
         why = f"the supervisor gave no verdict: {_quote(outcome.summary)}"
-        return _again(after, outcome, objections=after.objections, why=why, exhausted=outcome.failure)
+        return _again(after, outcome, why=why, exhausted=outcome.failure)
     if outcome.action is Verdict.RETRY:
         why = f"the supervisor objects: {_quote(outcome.summary)}"
-        return _again(after, outcome, objections=outcome.summary, why=why, exhausted=ReasonCode.RETRIES_EXHAUSTED)
+        objecting = after.model_copy(update={"objections": outcome.summary})
+        return _again(objecting, outcome, why=why, exhausted=ReasonCode.RETRIES_EXHAUSTED)
     if not agreed(after):
         why = "the supervisor agreed, but not to the tree that was checked"
         return _escalate(after, ReasonCode.EVIDENCE_INVALID, why, Role.WORKER)
@@ -203,9 +209,10 @@ def _next_phase(after: JobManifest) -> Decision:
     return _proceed(moved, f"phase {done} is agreed; phase {moved.current_phase.name} begins", Role.WORKER)
 
 
-def _again(after: JobManifest, outcome: StepOutcome, *, objections: str, why: str, exhausted: ReasonCode) -> Decision:
+def _again(after: JobManifest, outcome: StepOutcome, *, why: str, exhausted: ReasonCode) -> Decision:
+    """Another attempt, unless nothing moves or the retries are used; objections stand until the next verdict."""
     seen = (*after.fingerprints, fingerprint(outcome.tree, after.checks, outcome.role, outcome.action))
-    after = after.model_copy(update={"objections": objections, "fingerprints": seen[-after.job.no_progress_limit :]})
+    after = after.model_copy(update={"fingerprints": seen[-after.job.no_progress_limit :]})
     judged_nothing = outcome.role is Role.SUPERVISOR and outcome.failure is not None
     role = Role.SUPERVISOR if judged_nothing else Role.WORKER
     if _stands_still(after):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 
 from pydantic import ValidationError
@@ -58,7 +59,8 @@ def evidence_message(manifest: JobManifest, exited: Exited, skipped: Sequence[tu
     )
     words = " ".join(exited.summary.split())[:_SUBJECT_WORDS]
     subject = f"step {exited.step} {exited.role}: {exited.action}" + (f" - {words}" if words else "")
-    body = exited.summary.strip().replace("\0", "")
+    # Indented: at a line's start git would take quoted diffs and headers in a mailed patch for its own.
+    body = textwrap.indent(exited.summary.strip().replace("\0", ""), "    ")
     trailers = (
         f"Logist-Job: {manifest.id}",
         f"Logist-Step: {exited.step}",

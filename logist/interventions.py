@@ -11,13 +11,22 @@ from dataclasses import dataclass
 
 from logist import decision
 from logist.errors import UsageProblem, WrongState
-from logist.job_processor import actor_of, change_between, finish_restoring, open_session, recover, take_hand_edits
+from logist.job_processor import (
+    actor_of,
+    cancel,
+    change_between,
+    clear_requests,
+    finish_restoring,
+    open_session,
+    recover,
+    take_hand_edits,
+)
 from logist.job_state import change
 from logist.lifecycle import JobStatus, Trigger, allowed, fire
 from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
 from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent, red_checks
 from logist.processes import boot_id
-from logist.runtime import Runtime, Session
+from logist.runtime import Interrupted, Runtime, Session, plain_message
 from logist.workspace_utils import CommitInfo
 
 #: The commands that each state allows, in the order in which a user is likely to want them.
@@ -74,6 +83,7 @@ def allowed_commands(status: JobStatus) -> tuple[str, ...]:
 
 def resolve_retry(runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE) -> JobManifest:
     """Send the job on with a human's guidance; retries start anew. Raises WrongState, UsageProblem."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         budget = _raised(session.manifest, increase)
         sentence = f"a human said: {message}" if message else "a human said: go on"
@@ -83,6 +93,7 @@ def resolve_retry(runtime: Runtime, job_id: str, message: str, increase: BudgetI
 
 def add_budget(runtime: Runtime, job_id: str, increase: BudgetIncrease, message: str = "") -> JobManifest:
     """Raise the budget and send the job on; retries start anew, as after any answer."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         budget = _raised(session.manifest, increase)
         _resolve(
@@ -104,6 +115,7 @@ def resolve_continue(
 
     Raises WrongState when nothing was edited, or when the job does not wait for a human.
     """
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         if not session.workspace.differs(session.manifest.head):
             raise WrongState(
@@ -116,6 +128,7 @@ def resolve_continue(
 
 def resolve_approve(runtime: Runtime, job_id: str, message: str, *, override_checks: bool = False) -> JobManifest:
     """Take the work as it is. Raises WrongState on red checks without `override_checks`, and on loose edits."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.APPROVE) as session:
         manifest = session.manifest
         if session.workspace.differs(manifest.head):
@@ -131,7 +144,11 @@ def resolve_approve(runtime: Runtime, job_id: str, message: str, *, override_che
                 "add --override-checks and -m REASON to take the work all the same",
             )
         waived = red or (tuple(check.name for check in manifest.current_checks) if missing else ())
-        sentence = "a human approved the work" + (f"; waived: {', '.join(waived)}" if waived else "")
+        left = manifest.job.phases[manifest.phase + 1 :]
+        waived += tuple(f"{phase.name}: {check.name}" for phase in left for check in phase.checks)
+        sentence = "a human approved the work"
+        sentence += f" without the phases {', '.join(phase.name for phase in left)}" if left else ""
+        sentence += f"; waived checks: {', '.join(waived)}" if waived else ""
         _resolve(
             session,
             ResolutionKind.APPROVE,
@@ -154,6 +171,7 @@ def resolve_rewind(
     runtime: Runtime, job_id: str, step: int, message: str = "", increase: BudgetIncrease = NO_INCREASE
 ) -> JobManifest:
     """Go back to the end of `step` (0 is the baseline) and on from there; the dropped steps stay under a ref."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         past = _manifest_at(session, step)
         budget = _raised(session.manifest, increase)
@@ -164,6 +182,7 @@ def resolve_rewind(
 
 def resolve_cancel(runtime: Runtime, job_id: str, message: str = "") -> JobManifest:
     """Stop the job for good."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.CANCEL) as session:
         sentence = f"canceled: {message}" if message else "canceled by a human"
         _resolve(session, ResolutionKind.CANCEL, Trigger.CANCEL, ReasonCode.CANCELED, sentence, message)
@@ -172,14 +191,15 @@ def resolve_cancel(runtime: Runtime, job_id: str, message: str = "") -> JobManif
 
 def cancel_job(runtime: Runtime, job_id: str, message: str = "") -> JobManifest:
     """Cancel a job that no living runner holds; what a dead runner left is ended and set aside first."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.CANCEL) as session:
-        sentence = f"canceled: {message}" if message else "canceled by request"
-        session.transition(Trigger.CANCEL, Reason(code=ReasonCode.CANCELED, sentence=sentence))
+        cancel(session, message)
         return session.manifest
 
 
 def rerun_job(runtime: Runtime, job_id: str, message: str = "") -> JobManifest:
     """Begin again from the baseline with the whole budget; the old line stays under a ref."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.REOPEN) as session:
         past = _manifest_at(session, 0).model_copy(update={"spent": Spent(), "line": session.manifest.line + 1})
         sentence = f"run {past.line} begins from the baseline"
@@ -189,6 +209,7 @@ def rerun_job(runtime: Runtime, job_id: str, message: str = "") -> JobManifest:
 
 def restep_job(runtime: Runtime, job_id: str, step: int, message: str = "") -> JobManifest:
     """Take `step` again, from the state before it; what it and its successors made stays under a ref."""
+    message = plain_message(message)
     with _resting(runtime, job_id, Trigger.REOPEN) as session:
         past = _manifest_before(session, step)
         sentence = f"step {step} is taken again"
@@ -207,7 +228,22 @@ def _resting(runtime: Runtime, job_id: str, trigger: Trigger) -> Iterator[Sessio
             raise WrongState(
                 f"job {manifest.id} is {manifest.status}: {trigger} is not possible", f"possible now: {commands}"
             )
-        yield session
+        try:
+            yield session
+        except Interrupted as stop:
+            raise _interrupted(session, str(stop)) from stop
+
+
+def _interrupted(session: Session, why: str) -> WrongState:
+    """What to say when someone asked to stop while a decision ran its checks: nothing was decided."""
+    message = session.cancel_message()
+    if message is None:
+        return WrongState(f"nothing was decided: {why}", "give the command again")
+    cancel(session, message)
+    return WrongState(
+        f"nothing was decided: job {session.job_id} was canceled meanwhile",
+        f"`logist job rerun {session.job_id}` takes it up again",
+    )
 
 
 def _raised(manifest: JobManifest, increase: BudgetIncrease) -> Budget:
@@ -275,7 +311,8 @@ def _manifest_before(session: Session, step: int) -> JobManifest:
     state: dict[str, object] = {}
     last, before = 0, None
     for entry in session.runtime.store.history(session.job_id):
-        if isinstance(entry.record, Intent) and entry.record.step == step and before is None:
+        # The last one counts: an attempt of another line may have borne the same number.
+        if isinstance(entry.record, Intent) and entry.record.step == step:
             before = JobManifest.model_validate({**state, "seq": entry.seq})
         if isinstance(entry.record, Committed):
             last = entry.record.step
@@ -310,7 +347,7 @@ def _go_back(
             "budget": budget or before.budget,
             "spent": spent or before.spent.model_copy(update={"retries": 0}),
             "step": before.step,
-            "attempt": 0,
+            "attempt": before.attempt,
             "line": line or before.line,
             "fingerprints": (),
             "guidance": message or past.guidance,
@@ -331,6 +368,8 @@ def _go_back(
         )
     )
     finish_restoring(session)
+    # Whatever was asked of the old line is over with it.
+    clear_requests(session)
     session.tell_state(trigger, before.status)
 
 

@@ -15,7 +15,8 @@ from logist.lifecycle import JobStatus
 from logist.models.manifest import JobDefinition, JobManifest, Reason, ReasonCode
 from logist.processes import boot_id
 from logist.runtime import branch_of
-from logist.workspace_utils import CommitInfo, SourceRequest, create_workspace
+from logist.workspace_creation import SourceRequest, create_workspace
+from logist.workspace_utils import CommitInfo
 
 _SLUG_LENGTH = 40
 

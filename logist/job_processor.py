@@ -39,11 +39,24 @@ from logist.models.reply import Reply, Usage
 from logist.processes import ProcessIdentity, boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.stop_requests import clear
-from logist.turns import RESTORED, Preview, feed_turn, preview_turn, read_fed_reply, set_aside, step_token, take_turn
+from logist.turns import (
+    RESTORED,
+    Preview,
+    feed_turn,
+    keep_aside,
+    preview_turn,
+    read_fed_reply,
+    set_aside,
+    step_token,
+    take_turn,
+)
 from logist.workspace_utils import CommitInfo, SkippedPath, Snapshot
 
 #: How often, 0.1 s apart, a lease without a living runner is tried before what holds it is killed.
 _LEASE_PATIENCE = 10
+
+#: How many paths that the evidence leaves out a supervisor is told, and the characters of each.
+_LEFT_OUT, _MAX_LEFT_OUT = 50, 500
 
 #: What an exit code tells about a job that came to rest.
 _EXIT_CODES = {
@@ -86,7 +99,7 @@ def run_job(
         _refuse_unless_runnable(session.manifest)
         if session.manifest.status is JobStatus.PENDING:
             _check_agents(session, fed=reply is not None)
-        fed = None if reply is None else _Fed(read_fed_reply(session, reply, reply_name), reply_name)
+        fed = None if reply is None else _read_fed(session, reply, reply_name)
         try:
             exit_code = _drive(session, single_step=single_step, fed=fed)
         except Exception as fault:
@@ -96,6 +109,22 @@ def run_job(
             raise
         _tell_end(session, exit_code)
         return RunResult(session.manifest, exit_code)
+
+
+def _read_fed(session: Session, reply: bytes, name: str) -> _Fed:
+    """The reply for the very next turn. Raises InvalidFile when it is none, WrongState when no turn is next."""
+    manifest = session.manifest
+    if _unfinished_exit(session) is not None:
+        raise WrongState(
+            f"step {manifest.step + 1} has its reply already; only its checks are not done",
+            f"`logist job step {manifest.id}` finishes it; feed a reply after that",
+        )
+    if manifest.next_role is Role.SUPERVISOR and session.workspace.differs(manifest.head):
+        raise WrongState(
+            "the workspace was edited since the work that the supervisor is to judge",
+            f"`logist job step {manifest.id}` records the edits first",
+        )
+    return _Fed(read_fed_reply(session, reply, name), name)
 
 
 def _tell_end(session: Session, exit_code: ExitCode) -> None:
@@ -141,7 +170,12 @@ def _take_lease(runtime: Runtime, job_id: str, command: str) -> OpenJob:
                 raise
             # The dead runner's own helper is at work; and a new runner may not have written its name yet.
             runtime.clock.sleep(0.1)
-    kill_leftovers(None, marker=None, lock_path=runtime.store.paths(job_id).lease)
+
+    def claimed() -> bool:
+        holder = runtime.store.holder(job_id)
+        return holder is not None and holder.alive
+
+    kill_leftovers(None, lock_path=runtime.store.paths(job_id).lease, claimed=claimed)
     return runtime.store.open(job_id, command=command)
 
 
@@ -172,12 +206,14 @@ def _drive(session: Session, *, single_step: bool, fed: _Fed | None) -> ExitCode
         if session.manifest.status is JobStatus.PENDING:
             started = Reason(code=ReasonCode.RUNNER_STARTED, sentence="a runner took the job")
             session.transition(Trigger.START, started, boot_id=boot_id())
-            _take_stray_edits(session)
+            if fed is None:
+                _take_stray_edits(session)
         while session.manifest.status is JobStatus.RUNNING:
             ended = _end_before_step(session)
             if ended is not None:
                 return ended
             job_step(session, fed=fed)
+            fed = None
             if single_step and session.manifest.status is JobStatus.RUNNING:
                 done = Reason(code=ReasonCode.STEP_DONE, sentence=session.manifest.reason.sentence)
                 session.transition(Trigger.PAUSE, done)
@@ -190,8 +226,7 @@ def _drive(session: Session, *, single_step: bool, fed: _Fed | None) -> ExitCode
     except Exception as fault:
         _escalate_fault(session, fault)
         raise
-    clear(session.paths, "cancel")
-    clear(session.paths, "pause")
+    clear_requests(session)
     return _EXIT_CODES[session.manifest.status]
 
 
@@ -216,12 +251,24 @@ def _end_interrupted(session: Session, why: str) -> ExitCode:
 
 
 def _cancel(session: Session) -> ExitCode:
-    message = session.cancel_message() or ""
+    cancel(session, session.cancel_message() or "")
+    return ExitCode.CANCELED
+
+
+def cancel(session: Session, message: str) -> None:
+    """End the job for good. A step that was not finished is set aside, so that the evidence ends with a whole one."""
+    if _unfinished_exit(session) is not None:
+        session.workspace.advance(session.manifest.head, expected=session.workspace.head())
+        set_aside(session, "interrupted", "the job was canceled before this step's checks were done")
     sentence = f"canceled: {message}" if message else "canceled by request"
     session.transition(Trigger.CANCEL, Reason(code=ReasonCode.CANCELED, sentence=sentence))
+    clear_requests(session)
+
+
+def clear_requests(session: Session) -> None:
+    """Requests that were meant for what is over now."""
     clear(session.paths, "cancel")
     clear(session.paths, "pause")
-    return ExitCode.CANCELED
 
 
 def _pause(session: Session, code: ReasonCode, why: str) -> ExitCode:
@@ -248,8 +295,10 @@ def job_step(session: Session, *, fed: _Fed | None = None) -> None:
     finish_step(session, exited)
 
 
-def take_hand_edits(session: Session, message: str, *, resolves: Budget | None = None) -> None:
-    """Record what a human changed in the workspace as a step of role human, with its checks.
+def take_hand_edits(
+    session: Session, message: str, *, action: Verdict = Verdict.COMPLETED, resolves: Budget | None = None
+) -> None:
+    """Record what a human changed in the workspace as a step of role human; COMPLETED asks for checks and a verdict.
 
     `resolves` is the budget from now on when the step is also the answer to an intervention.
     """
@@ -278,7 +327,7 @@ def take_hand_edits(session: Session, message: str, *, resolves: Budget | None =
         duration=0.0,
         stdout=nothing,
         stderr=nothing,
-        action=Verdict.COMPLETED,
+        action=action,
         summary=message or "edited by hand",
         evidence_files=(),
         reply_source="human",
@@ -309,7 +358,8 @@ def _take_stray_edits(session: Session) -> None:
     kept = records and not (isinstance(records[-1], AttemptFailed) and records[-1].kind in RESTORED)
     if not kept and session.workspace.differs(session.manifest.head):
         session.notice("the workspace was edited by hand; the edits are recorded as a step of role human")
-        take_hand_edits(session, "")
+        # Nobody said that the work is done: the worker goes on from here.
+        take_hand_edits(session, "", action=Verdict.RETRY)
 
 
 def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = None) -> None:
@@ -345,6 +395,7 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
             "reason": decided.reason,
             "head": commit,
             "boot_id": boot_id(),
+            "left_out": before.left_out if exited.role is Role.SUPERVISOR else _left_out(snapshot),
         }
     )
     session.job.record(
@@ -367,8 +418,12 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
             change=change_between(session.manifest, after),
         )
     )
-    _tell_finish(session, exited, snapshot, commit, checks)
+    _tell_finish(session, exited, snapshot, commit, checks, before.current_phase.name)
     session.tell_state(trigger, before.status)
+
+
+def _left_out(snapshot: Snapshot) -> tuple[str, ...]:
+    return tuple(f"{path} ({why})"[:_MAX_LEFT_OUT] for path, why in snapshot.skipped[:_LEFT_OUT])
 
 
 def change_between(before: JobManifest, after: JobManifest) -> Change:
@@ -395,7 +450,9 @@ def _committed_already(session: Session, exited: Exited) -> tuple[Snapshot, str]
             f"look at it with `logist job evidence {session.job_id}`; something else wrote to the repository",
         )
     if workspace.differs(commit):
+        salvaged = keep_aside(session, exited.step, exited.attempt, commit)
         workspace.restore(commit)
+        session.notice(f"the workspace was not what step {exited.step} had left; what was in it is kept as {salvaged}")
     return Snapshot(
         tree=workspace.tree_of(commit),
         changed=tuple(change.path for change in workspace.changes(base, commit)),
@@ -428,6 +485,14 @@ def _check(session: Session, exited: Exited, commit: str) -> tuple[tuple[CheckRe
     manifest = session.manifest
     if exited.role is Role.SUPERVISOR or exited.action is not Verdict.COMPLETED or not manifest.current_checks:
         return (), 0.0
+    tidied: list[str] = []
+
+    def tidy() -> None:
+        left = session.workspace.differs(commit)
+        if left:
+            session.workspace.restore(commit)
+            tidied.extend(left)
+
     try:
         results = run_checks(
             manifest.current_checks,
@@ -437,6 +502,7 @@ def _check(session: Session, exited: Exited, commit: str) -> tuple[tuple[CheckRe
             pass_env=session.runtime.config.env,
             log_dir=session.paths.step_dir(exited.step, exited.role.value, exited.attempt),
             cancel=session.stop_now,
+            tidy=tidy,
             lease_fds=session.lease_fds,
             on_result=lambda result: session.emit(
                 events.CheckFinished(job_id=session.job_id, step=exited.step, result=result)
@@ -444,14 +510,18 @@ def _check(session: Session, exited: Exited, commit: str) -> tuple[tuple[CheckRe
         )
     except ChecksStopped as stop:
         raise Interrupted(str(stop)) from stop
-    if session.workspace.differs(commit):
-        session.workspace.restore(commit)
-        session.notice("files that the checks left in the workspace were put back")
+    if tidied:
+        session.notice(f"files that the checks left in the workspace were put back: {', '.join(tidied[:5])}")
     return results, sum(result.duration for result in results)
 
 
 def _tell_finish(
-    session: Session, exited: Exited, snapshot: Snapshot, commit: str, checks: tuple[CheckResult, ...]
+    session: Session,
+    exited: Exited,
+    snapshot: Snapshot,
+    commit: str,
+    checks: tuple[CheckResult, ...],
+    phase: str,
 ) -> None:
     session.emit(
         events.StepFinished(
@@ -459,7 +529,7 @@ def _tell_finish(
             step=exited.step,
             role=exited.role,
             agent=exited.agent,
-            phase=session.manifest.current_phase.name,
+            phase=phase,
             action=exited.action,
             summary=exited.summary,
             commit=commit,
@@ -504,6 +574,8 @@ def _recover_workspace(session: Session, last: HistoryRecord | None, *, rebooted
     elif rebooted and session.workspace.differs(manifest.head):
         # After a restart of the machine the workspace is only what happened to reach the disk.
         set_aside(session, "lost", "the machine restarted; the workspace was put back from the evidence")
+    if rebooted:
+        session.job.record(Restored(commit=manifest.head, change=change(boot_id=boot_id())))
 
 
 def _may_be_finished(exited: Exited, manifest: JobManifest) -> bool:
@@ -539,6 +611,6 @@ def _kill_leftovers(session: Session, records: list[Intent | Started | Exited | 
         known = started[-1].process
         process = ProcessIdentity(known.pid, known.start_time, known.boot_id)
     token = step_token(manifest.seed, manifest.step + 1, manifest.attempt + 1)
-    killed = kill_leftovers(process, marker=("LOGIST_STEP_TOKEN", token), lock_path=session.paths.lease)
+    killed = kill_leftovers(process, marker=("LOGIST_STEP_TOKEN", token))
     if killed:
         session.notice(f"{killed} process(es) of the dead runner were killed")

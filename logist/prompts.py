@@ -51,6 +51,8 @@ class PromptContext:
     #: For the supervisor: the worker's last summary, and what changed since the baseline.
     worker_summary: str = ""
     changed_files: tuple[str, ...] = ()
+    #: Paths of the workspace that are not in the evidence, and why.
+    left_out: tuple[str, ...] = ()
     #: The evidence commit that the job started from.
     baseline: str = ""
     #: Why the last attempt's reply could not be used, and what was received.

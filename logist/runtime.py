@@ -8,7 +8,7 @@ from pathlib import Path
 
 from logist import events
 from logist.clock import Clock, SystemClock
-from logist.errors import ExitCode
+from logist.errors import ExitCode, UsageProblem
 from logist.events import NullReporter, Reporter
 from logist.execution import WorkerAdapter
 from logist.job_state import JobStore, OpenJob, change
@@ -16,8 +16,13 @@ from logist.lifecycle import JobStatus, Trigger, fire
 from logist.models.config import Config
 from logist.models.history import HistoryRecord, Transition
 from logist.models.manifest import JobManifest, Reason
+from logist.plain_text import plain_text
 from logist.stop_requests import pending
 from logist.workspace_utils import Workspace
+
+#: Characters; a prefix is put before a message where it becomes a sentence.
+MAX_MESSAGE = 30_000
+_MAX_REQUEST = 2_000
 
 
 class Interrupted(Exception):
@@ -65,9 +70,25 @@ class Runtime:
     prompts_dir: Path | None = None
 
 
+def plain_message(text: str) -> str:
+    """A human's words as they are kept. Raises UsageProblem when they are too long."""
+    words = plain_text(text.encode("utf-8", "replace").decode("utf-8")).strip()
+    if len(words) > MAX_MESSAGE:
+        raise UsageProblem(
+            f"the message is {len(words)} characters long, and {MAX_MESSAGE} can be kept",
+            "put the long part into a file in the workspace and name that",
+        )
+    return words
+
+
 def branch_of(job_id: str) -> str:
     """The branch of the evidence repository that a job's steps are committed to."""
     return f"logist/{job_id}"
+
+
+def _bounded(message: str) -> str:
+    """Another process's words: they must not be able to stop a run in any other way than they ask for."""
+    return plain_text(message.encode("utf-8", "replace").decode("utf-8"))[:_MAX_REQUEST].strip()
 
 
 class JobView:
@@ -125,7 +146,8 @@ class Session(JobView):
 
     def cancel_message(self) -> str | None:
         """The words of a cancel request of another process, None when nobody asked."""
-        return pending(self.paths, "cancel")
+        message = pending(self.paths, "cancel")
+        return None if message is None else _bounded(message)
 
     def stop_now(self) -> str | None:
         """Why a running command must stop at once; polled while it runs."""
@@ -145,7 +167,7 @@ class Session(JobView):
         if self.runtime.stop.after_step:
             return "stopped by the operator"
         message = pending(self.paths, "pause")
-        return None if message is None else f"paused by request: {message}".removesuffix(": ")
+        return None if message is None else f"paused by request: {_bounded(message)}".removesuffix(": ")
 
     def _announce(self) -> None:
         stop = self.runtime.stop

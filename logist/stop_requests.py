@@ -25,7 +25,9 @@ def request(paths: JobPaths, kind: RequestKind, message: str, at: datetime) -> N
     """
     if not is_job(paths):
         raise JobNotFound(f"there is no job in {paths.root}", "`logist job list` shows all jobs")
-    make_durable_folder(paths.requests)
+    if not paths.requests.is_dir():
+        # It was made with the job; to make it durable again would wait for the disk.
+        make_durable_folder(paths.requests)
     replace_file(_request_file(paths, kind), to_json({"message": message, "at": iso(at)}) + b"\n")
 
 

@@ -24,7 +24,7 @@ from logist.execution import Command, CommandResult, Ended, StreamResult
 from logist.job_state import change
 from logist.models.history import AttemptFailed, AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
 from logist.models.manifest import ReasonCode, Role, Verdict
-from logist.models.reply import Reply
+from logist.models.reply import Reply, Usage
 from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
 from logist.prompts import PromptContext, render
@@ -208,6 +208,7 @@ def _prompt_context(view: JobView, request: OneshotRequest, problem: _Problem | 
         guidance=manifest.guidance,
         worker_summary="" if manifest.worker is None else manifest.worker.summary,
         changed_files=_changed_files(view) if judged else (),
+        left_out=manifest.left_out if judged else (),
         baseline=manifest.baseline,
         reply_file=request.reply_file,
         token=request.token,
@@ -500,7 +501,14 @@ def _describe(answer: Answer) -> str:
 
 def _record_failure(session: Session, made: _Attempt, problem: _Problem, *, retry_in: float | None) -> None:
     request = made.request
-    _fail(session, request.step, request.attempt, problem, made.result.duration, salvage=None)
+    _fail(
+        session,
+        request.step,
+        request.attempt,
+        problem,
+        made.result.duration,
+        usage=made.answer.usage,
+    )
     session.emit(
         events.AttemptFailed(
             job_id=session.job_id,
@@ -525,9 +533,16 @@ def set_aside(session: Session, kind: AttemptFailure, detail: str, *, duration: 
 
 
 def _fail(
-    session: Session, step: int, attempt: int, problem: _Problem, duration: float, *, salvage: str | None
+    session: Session,
+    step: int,
+    attempt: int,
+    problem: _Problem,
+    duration: float,
+    *,
+    salvage: str | None = None,
+    usage: Usage | None = None,
 ) -> None:
-    spent = session.manifest.spent
+    spent = decision.add_usage(session.manifest.spent, duration, usage or Usage())
     session.job.record(
         AttemptFailed(
             step=step,
@@ -536,19 +551,23 @@ def _fail(
             detail=problem.detail,
             salvage=salvage,
             duration=round(duration, 3),
-            change=change(attempt=attempt, spent=spent.model_copy(update={"time": round(spent.time + duration, 3)})),
+            change=change(attempt=attempt, spent=spent),
         )
     )
 
 
-def _salvage(session: Session, step: int, attempt: int) -> str | None:
-    manifest = session.manifest
+def keep_aside(session: Session, step: int, attempt: int, base: str) -> str | None:
+    """Keep what the workspace holds beyond `base` under refs/logist/salvage; the commit, None for nothing."""
     info = CommitInfo(
         author="logist",
-        message=f"unfinished work of step {step}, attempt {attempt}\n\nLogist-Job: {manifest.id}\n",
+        message=f"unfinished work of step {step}, attempt {attempt}\n\nLogist-Job: {session.job_id}\n",
         at=session.runtime.clock.now(),
     )
-    return session.workspace.salvage(f"{step:04d}.{attempt}", manifest.head, info)
+    return session.workspace.salvage(f"{step:04d}.{attempt}", base, info)
+
+
+def _salvage(session: Session, step: int, attempt: int) -> str | None:
+    return keep_aside(session, step, attempt, session.manifest.head)
 
 
 def _restore(session: Session, salvaged: str | None) -> None:

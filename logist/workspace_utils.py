@@ -1,4 +1,4 @@
-"""One job's isolated workspace and the evidence repository beside it. The only module that imports `git`.
+"""One job's isolated workspace and the evidence repository beside it.
 
 Taking a step (snapshot, commit, advance) starts no process. What needs git itself runs it with configuration, hooks,
 filters and protocols off, and never inside the workspace: the agent's own `.git` is not opened by anything.
@@ -6,126 +6,51 @@ filters and protocols off, and never inside the workspace: the agent's own `.git
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from logist._evidence_objects import (
-    EMPTY_TREE,
+from logist.errors import WorkspaceFailed
+from logist.workspace.cache import EvidenceCache, settled_before
+from logist.workspace.disk import fsync_folder, storage_errors, temporary_file
+from logist.workspace.files import DEFAULT_LIMITS, WalkLimits, check_evidence_path
+from logist.workspace.git_runner import ENVIRONMENT, SETTINGS, SOURCE_ENVIRONMENT, SOURCE_SETTINGS, GitRunner
+from logist.workspace.names import shown
+from logist.workspace.objects import (
     FOLDER,
     SYMLINK,
     Entries,
     ObjectStore,
     ObjectWriter,
-    Refs,
     TreeEntry,
     check_id,
-    check_ref_name,
     encode_commit,
-    fsync_folder,
-    storage_errors,
-    temporary_file,
 )
-from logist._evidence_walk import (
-    DEFAULT_LIMITS,
-    EvidenceCache,
-    Restorer,
-    SkippedPath,
-    Walk,
-    WalkLimits,
-    WalkResult,
-    check_evidence_path,
-    empty_folder,
-    settled_before,
-    shown,
-)
-from logist.errors import UsageProblem, WorkspaceFailed
-from logist.models.manifest import Source, SourceKind
-
-if TYPE_CHECKING:
-    import git
+from logist.workspace.refs import Refs, check_ref_name
+from logist.workspace.restore import Restorer, remove_folder
+from logist.workspace.walk import SkippedPath, Walk, WalkResult
 
 __all__ = [
     "CommitInfo",
-    "CreatedWorkspace",
     "FileChange",
     "LoggedCommit",
     "SkippedPath",
     "Snapshot",
-    "SourceRequest",
     "TreeFile",
     "WalkLimits",
     "Workspace",
     "check_evidence_path",
-    "create_workspace",
 ]
 
 #: Points at the job's first commit; the log ends there.
 BASELINE_REF = "refs/logist/baseline"
-#: Files; below, they are made durable one by one.
-_SYNC_ALL_ABOVE = 300
 
-_ENVIRONMENT = {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_CONFIG_SYSTEM": "/dev/null",
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_ALLOW_PROTOCOL": "none",
-    "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_EDITOR": "/bin/false",
-    "HOME": "/nonexistent",
-    "LC_ALL": "C",
-}
-_SETTINGS = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.attributesFile=/dev/null",
-    "core.excludesFile=/dev/null",
-    "core.autocrlf=false",
-    "core.logAllRefUpdates=false",
-    "commit.gpgSign=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "submodule.recurse=false",
-    "diff.ignoreSubmodules=all",
-    "protocol.allow=never",
-    "safe.bareRepository=explicit",
-    "credential.helper=",
-    "core.fsync=all",
-    "core.fsyncMethod=batch",
-)
-#: The source is its owner's: their configuration counts there, but nothing that runs a program or writes.
-_SOURCE_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-_SOURCE_SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false")
-_REPO_CONFIG = """\
-[core]
-\trepositoryformatversion = 0
-\tfilemode = true
-\tbare = true
-\thooksPath = /dev/null
-\tfsmonitor = false
-\tlogAllRefUpdates = false
-\tfsync = all
-\tfsyncMethod = batch
-[gc]
-\tauto = 0
-[maintenance]
-\tauto = false
-"""
-_REPO_ATTRIBUTES = (
-    "* -text -eol -crlf -ident -filter -working-tree-encoding !diff -merge -export-ignore -export-subst\n"
-)
-_NO_GIT = ("git is not installed, or can't be run.", "Install git 2.36 or newer.")
 _TRAILER = re.compile(r"([A-Za-z0-9-]+): (.*)")
 
 
@@ -176,26 +101,8 @@ class TreeFile(NamedTuple):
     blob: str
 
 
-@dataclass(frozen=True)
-class SourceRequest:
-    """Where a workspace's first content is to come from. `revision` is for git; None is what is checked out."""
-
-    kind: SourceKind = SourceKind.EMPTY
-    path: Path | None = None
-    revision: str | None = None
-
-
-class CreatedWorkspace(NamedTuple):
-    """A new workspace, what its source was found to be, its first commit, and what of a folder was not taken."""
-
-    workspace: Workspace
-    source: Source
-    baseline: str
-    skipped: tuple[SkippedPath, ...] = ()
-
-
 class Workspace:
-    """A job's work folder and its evidence repository. Opens them; `create_workspace` makes them."""
+    """A job's work folder and its evidence repository. Opens them; `workspace_creation` makes them."""
 
     def __init__(self, repo_dir: Path, work_dir: Path, branch: str, *, limits: WalkLimits = DEFAULT_LIMITS) -> None:
         self._repo_dir = repo_dir.absolute()
@@ -273,12 +180,18 @@ class Workspace:
             self._refs.set(check_ref_name(name), commit)
 
     def salvage(self, name: str, base: str, info: CommitInfo) -> str | None:
-        """Keep partial work under refs/logist/salvage/`name`; its commit, None when nothing differs from `base`."""
+        """Keep partial work under refs/logist/salvage/`name`; its commit, None when nothing differs from `base`.
+
+        What was kept under that name before stays: the new work then gets a number behind it.
+        """
         tree = self.snapshot(base).tree
         if tree == self.tree_of(base):
             return None
         commit = self.commit(tree, (base,), info)
-        self.set_ref(f"refs/logist/salvage/{name}", commit)
+        wanted = f"refs/logist/salvage/{name}"
+        taken = self.refs()
+        numbered = (wanted if number == 1 else f"{wanted}-{number}" for number in itertools.count(1))
+        self.set_ref(next(ref for ref in numbered if taken.get(ref, commit) == commit), commit)
         return commit
 
     # -- reading --
@@ -397,7 +310,7 @@ class Workspace:
         Does nothing when the branch is there already; raises WorkspaceFailed when it differs or is checked out.
         """
         ref = check_ref_name(f"refs/heads/{branch}")
-        repo = _Git(source, _SOURCE_ENVIRONMENT, _SOURCE_SETTINGS)
+        repo = GitRunner(source, SOURCE_ENVIRONMENT, SOURCE_SETTINGS)
         held = repo.ask("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
         if held == check_id(head):
             return
@@ -445,6 +358,10 @@ class Workspace:
             options = ("--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
             self._git().run("pack-objects", *options, stdin=wanted.encode("ascii"), output=file)
 
+    def remember_trees(self, trees: Mapping[str, Entries]) -> None:
+        """Take over trees of the repository that were read elsewhere, by their ids."""
+        self._store.trees.update(trees)
+
     def close(self) -> None:
         """Keep what is known about the workspace's files for the next run."""
         if self._last_tree is not None:
@@ -470,10 +387,10 @@ class Workspace:
         with storage_errors("read the evidence"):
             self._store.commit(commit)
 
-    def _git(self, work_tree: Path | None = None) -> _Git:
+    def _git(self, work_tree: Path | None = None) -> GitRunner:
         # Never the workspace: git would read the agent's .gitattributes there.
         places = {"GIT_DIR": str(self._repo_dir), "GIT_WORK_TREE": str(work_tree or self._repo_dir)}
-        return _Git(self._repo_dir, _ENVIRONMENT | places, _SETTINGS)
+        return GitRunner(self._repo_dir, ENVIRONMENT | places, SETTINGS)
 
     def _stage(self, entries: list[TreeEntry], folder: Path) -> None:
         """Have git write contents to numbered files of an empty folder: exact, fast, away from the agent's paths."""
@@ -490,312 +407,12 @@ class Workspace:
     def _scratch(self) -> Iterator[Path]:
         """A folder on the workspace's own file system; a killed run's leftovers go first."""
         scratch = self._work_dir.with_name(f"{self._work_dir.name}.restoring")
-        _remove_folder(scratch)
+        remove_folder(scratch)
         scratch.mkdir()
         try:
             yield scratch
         finally:
-            _remove_folder(scratch)
-
-
-class _Git:
-    """Runs git in a folder, without what the caller's environment says about git. Raises WorkspaceFailed."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str], settings: tuple[str, ...]) -> None:
-        self._folder = folder
-        self._environment = dict(environment)
-        self._settings = settings
-
-    def run(
-        self,
-        *arguments: str,
-        stdin: bytes = b"",
-        output: BinaryIO | None = None,
-        settings: tuple[str, ...] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> bytes:
-        """Run one git command to its end; what it printed, unless that went to `output`."""
-        runner = _gitpython().Git(str(self._folder))
-        wanted = self._environment | dict(environment or {})
-        runner.update_environment(**wanted)
-        options = [part for setting in self._settings + settings for part in ("-c", setting)]
-        dropped = [name for name in os.environ if name.startswith("GIT_") and name not in wanted]
-        # GitPython can add to the environment but not take from it.
-        prefix = ["env", *(part for name in dropped for part in ("-u", name))] if dropped else []
-        # -C: where a folder can't be entered, GitPython would stay in the caller's.
-        program = [runner.GIT_PYTHON_GIT_EXECUTABLE or "git", "-C", str(self._folder)]
-        command = [*prefix, *program, *options, *arguments]
-        library = _gitpython()
-        try:
-            with storage_errors(f"run git {arguments[0]}"):
-                return self._execute(runner, command, stdin, output)
-        except library.GitCommandNotFound as error:
-            raise WorkspaceFailed(*_NO_GIT) from error
-        except library.GitCommandError as error:
-            raise _failed(arguments[0], error) from error
-
-    def ask(self, *arguments: str) -> str | None:
-        """What git printed, stripped; None when it exits with an error."""
-        try:
-            return self.run(*arguments).decode("utf-8", "surrogateescape").strip()
-        except WorkspaceFailed as error:
-            if isinstance(getattr(error.__cause__, "status", None), int):
-                return None
-            raise
-
-    @staticmethod
-    def _execute(runner: git.Git, command: list[str], stdin: bytes, output: BinaryIO | None) -> bytes:
-        with tempfile.TemporaryFile() as fed:
-            fed.write(stdin)
-            fed.seek(0)
-            if output is not None:
-                runner.execute(command, istream=fed, output_stream=output, stdout_as_string=False)
-                return b""
-            return runner.execute(command, istream=fed, stdout_as_string=False, strip_newline_in_stdout=False)
-
-
-def _gitpython() -> ModuleType:
-    """GitPython, imported when git is first run: the import alone starts a `git version`."""
-    try:
-        import git
-    except ImportError as error:
-        raise WorkspaceFailed(*_NO_GIT) from error
-    return git
-
-
-def _failed(command: str, error: git.GitCommandError) -> WorkspaceFailed:
-    # GitPython wraps what git printed in "stderr: '...'".
-    printed = error.stderr.strip().removeprefix("stderr: '").removesuffix("'")
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
-    why = "; ".join(told)[:500] or f"exit code {error.status}"
-    return WorkspaceFailed(
-        f"git {command} failed: {why}", "Look at the message of git above; nothing else was changed."
-    )
-
-
-# --- creating ---
-
-
-def create_workspace(
-    repo_dir: Path, work_dir: Path, branch: str, *, source: SourceRequest, info: CommitInfo
-) -> CreatedWorkspace:
-    """Make a job's evidence repository and workspace from a source, which is only read. All or nothing.
-
-    Raises UsageProblem for a source that can't be used, StorageFailed or WorkspaceFailed for anything else.
-    """
-    repo_dir, work_dir = repo_dir.absolute(), work_dir.absolute()
-    check_ref_name(f"refs/heads/{branch}")
-    if repo_dir.exists() or (work_dir.exists() and any(work_dir.iterdir())):
-        raise WorkspaceFailed(f"There is a workspace in {work_dir.parent} already.", "Choose another job id.")
-    new_repo, new_work = (folder.with_name(f"{folder.name}.creating") for folder in (repo_dir, work_dir))
-    with storage_errors("create the workspace"):
-        repo_dir.parent.mkdir(parents=True, exist_ok=True)
-        work_dir.parent.mkdir(parents=True, exist_ok=True)
-        _remove_folder(new_repo)
-        _remove_folder(new_work)
-        try:
-            found, baseline, skipped = _fill(new_repo, new_work, branch, source, info)
-            _make_durable(new_repo)
-            new_work.rename(work_dir)
-            # Last: a workspace is there once its repository is.
-            new_repo.rename(repo_dir)
-            fsync_folder(repo_dir.parent)
-        except BaseException:
-            for folder in (new_repo, new_work, work_dir):
-                _remove_folder(folder)
-            raise
-    return CreatedWorkspace(Workspace(repo_dir, work_dir, branch), found, baseline, skipped)
-
-
-class _Filled(NamedTuple):
-    source: Source
-    baseline: str
-    skipped: tuple[SkippedPath, ...]
-
-
-def _fill(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest, info: CommitInfo) -> _Filled:
-    if request.kind is SourceKind.GIT:
-        return _fill_from_git(repo_dir, work_dir, branch, request, info)
-    path = None if request.path is None else request.path.resolve()
-    if (request.kind is SourceKind.FOLDER) != (path is not None) or (path is not None and not path.is_dir()):
-        raise UsageProblem(f"{request.path or 'The source'} is not a folder.", "Give an existing folder as the source.")
-    _make_repository(repo_dir, branch)
-    store = ObjectStore(repo_dir)
-    writer = ObjectWriter(store)
-    result = WalkResult(writer.add("tree", b""), (), ())
-    try:
-        if path is not None:
-            own = work_dir.parent.stat()
-            walk = Walk(store, {}, 0, writer=writer, excluded={(own.st_dev, own.st_ino)})
-            result = walk.run(path, EMPTY_TREE)
-        baseline = writer.add("commit", encode_commit(result.tree, (), info.author, info.at, info.message))
-        writer.finish()
-    finally:
-        writer.abandon()
-        store.close()
-    _start(repo_dir, work_dir, branch, baseline, store.trees)
-    return _Filled(Source(kind=request.kind, path=None if path is None else _text(path)), baseline, result.skipped)
-
-
-def _fill_from_git(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest, info: CommitInfo) -> _Filled:
-    found = _examine(request)
-    if found.commit is None:
-        _make_repository(repo_dir, branch)
-        store = ObjectStore(repo_dir)
-        writer = ObjectWriter(store)
-        try:
-            tree = writer.add("tree", b"")
-            baseline = writer.add("commit", encode_commit(tree, (), info.author, info.at, info.message))
-            writer.finish()
-        finally:
-            writer.abandon()
-            store.close()
-        _start(repo_dir, work_dir, branch, baseline, {})
-        return _Filled(found, baseline, ())
-    assert found.path is not None
-    _clone(Path(found.path), repo_dir, branch, found.commit)
-    _start(repo_dir, work_dir, branch, found.commit, _read_trees(repo_dir, found.commit))
-    return _Filled(found, found.commit, ())
-
-
-def _examine(request: SourceRequest) -> Source:
-    """What the source repository is, without changing anything in it, not even its index."""
-    path = request.path
-    if path is None or not path.is_dir():
-        raise UsageProblem(f"{path or 'The source'} is not a folder.", "Give a git repository as the source.")
-    repo = _Git(path.resolve(), _SOURCE_ENVIRONMENT, _SOURCE_SETTINGS)
-    try:
-        object_format = repo.run("rev-parse", "--show-object-format").strip()
-    except WorkspaceFailed as error:
-        hint = "Give the top of a git repository, or use a plain folder as the source."
-        raise UsageProblem(f"{path} can't be used as a git source: {error.message}", hint) from error
-    if object_format != b"sha1":
-        raise UsageProblem(
-            f"{path} uses {object_format.decode()} object ids; only SHA-1 is supported.", "Use a folder as the source."
-        )
-    top = repo.ask("rev-parse", "--show-toplevel")
-    place = Path(top or repo.ask("rev-parse", "--absolute-git-dir") or path)
-    return Source(
-        kind=SourceKind.GIT,
-        path=_text(place),
-        commit=_chosen_commit(repo, path, request.revision),
-        branch=repo.ask("symbolic-ref", "--short", "--quiet", "HEAD") if request.revision is None else None,
-        uncommitted=_count_uncommitted(_Git(place, _SOURCE_ENVIRONMENT, _SOURCE_SETTINGS)) if top else 0,
-    )
-
-
-def _chosen_commit(repo: _Git, path: Path, revision: str | None) -> str | None:
-    """The full id of the revision, or of HEAD; None when nothing was committed yet."""
-    wanted = revision or "HEAD"
-    commit = repo.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{wanted}^{{commit}}")
-    if commit is not None:
-        return check_id(commit)
-    unborn = revision is None and repo.ask("rev-parse", "--verify", "--quiet", "HEAD") is None
-    if unborn and repo.ask("symbolic-ref", "--quiet", "HEAD"):
-        return None
-    raise UsageProblem(f"{path} has no commit {wanted!r}.", "Name a branch, a tag or a commit id of the source.")
-
-
-def _count_uncommitted(repo: _Git) -> int:
-    options = ("--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal", "--ignore-submodules=all")
-    return repo.run("status", *options).count(b"\0")
-
-
-def _text(path: Path) -> str:
-    if shown(str(path)) != str(path):
-        raise UsageProblem(f"The path {shown(str(path))} is not UTF-8.", "Rename the folder.")
-    return str(path)
-
-
-def _make_repository(repo_dir: Path, branch: str) -> None:
-    """What `git init --bare` would make, without templates, and with our settings inside."""
-    for name in ("objects/info", "objects/pack", "refs/heads", "info"):
-        (repo_dir / name).mkdir(parents=True, exist_ok=True)
-    (repo_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="ascii")
-    (repo_dir / "config").write_text(_REPO_CONFIG, encoding="ascii")
-    (repo_dir / "info" / "attributes").write_text(_REPO_ATTRIBUTES, encoding="ascii")
-
-
-def _clone(source: Path, repo_dir: Path, branch: str, commit: str) -> None:
-    """Take the source's objects (hard-linked where possible) and nothing else of it: no refs, no remote, no hooks."""
-    open_file = {"GIT_ALLOW_PROTOCOL": "file"}
-    # Whether the owner trusts the source was asked when it was examined, with their own configuration.
-    trusted = ("protocol.file.allow=always", "safe.directory=*", "safe.bareRepository=all")
-    cloner = _Git(repo_dir.parent, _ENVIRONMENT | open_file, _SETTINGS + trusted)
-    cloner.run(
-        "clone",
-        "--bare",
-        "--local",
-        "--quiet",
-        "--no-tags",
-        "--template=",
-        "--end-of-options",
-        str(source),
-        str(repo_dir),
-    )
-    for path in repo_dir.iterdir():
-        if path.name not in ("objects", "shallow"):
-            _remove_folder(path) if path.is_dir() else path.unlink()
-    _make_repository(repo_dir, branch)
-    within = _Git(repo_dir, _ENVIRONMENT | open_file | {"GIT_DIR": str(repo_dir)}, _SETTINGS + trusted)
-    if not ObjectStore(repo_dir).exists(commit):
-        # A shallow source sends only what its refs reach.
-        quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        within.run("fetch", *quiet, "--end-of-options", str(source), commit)
-    Refs(repo_dir).set(f"refs/heads/{branch}", commit)
-    borrowed = repo_dir / "objects" / "info" / "alternates"
-    if borrowed.exists():
-        within.run("repack", "-a", "-d", "-q")
-        borrowed.unlink()
-
-
-def _read_trees(repo_dir: Path, commit: str) -> dict[str, Entries]:
-    """Every tree of a commit by one process: unpacking thousands of them here would be slow."""
-    runner = _Git(repo_dir, _ENVIRONMENT | {"GIT_DIR": str(repo_dir)}, _SETTINGS)
-    ids = {b"": ObjectStore(repo_dir).commit(commit).tree}
-    content: dict[bytes, Entries] = {b"": {}}
-    for row in runner.run("ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", commit).split(b"\0")[:-1]:
-        head, _, path = row.partition(b"\t")
-        mode, _, object_id = head.decode("ascii").split()
-        folder, _, name = path.rpartition(b"/")
-        content[folder][os.fsdecode(name)] = TreeEntry(int(mode, 8), object_id)
-        if int(mode, 8) == FOLDER:
-            ids[path], content[path] = object_id, {}
-    return {ids[path]: entries for path, entries in content.items()}
-
-
-def _start(repo_dir: Path, work_dir: Path, branch: str, baseline: str, trees: Mapping[str, Entries]) -> None:
-    """Set the refs of a new repository and write the first content of its workspace."""
-    refs = Refs(repo_dir)
-    refs.set(f"refs/heads/{branch}", baseline)
-    refs.set(BASELINE_REF, baseline)
-    workspace = Workspace(repo_dir, work_dir, branch)
-    workspace._store.trees.update(trees)
-    workspace.restore(baseline)
-    workspace.close()
-
-
-def _make_durable(folder: Path) -> None:
-    files = [Path(inner) / name for inner, _, names in os.walk(folder) for name in names]
-    if len(files) > _SYNC_ALL_ABOVE:
-        # Thousands of loose objects of a source: one wait for the disk instead of one for each.
-        os.sync()
-        return
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    for inner, _, _ in os.walk(folder):
-        fsync_folder(Path(inner))
-
-
-def _remove_folder(folder: Path) -> None:
-    if folder.is_dir() and not folder.is_symlink():
-        empty_folder(folder)
-        folder.rmdir()
+            remove_folder(scratch)
 
 
 @contextmanager

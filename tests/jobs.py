@@ -21,7 +21,7 @@ from logist.models.history import Committed, HistoryRecord, Transition
 from logist.models.manifest import Budget, Check, JobDefinition, JobManifest, Phase, Roles, RoleSettings
 from logist.runtime import Runtime, StopSwitch
 from logist.testing import MemoryReporter
-from logist.workspace_utils import SourceRequest
+from logist.workspace_creation import SourceRequest
 
 
 def say(action: str, summary: str = "", evidence: Iterable[str] = ()) -> str:

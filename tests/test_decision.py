@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logist import decision
-from logist.decision import Decision, StepOutcome, agreed, decide, spent_budget
+from logist.decision import Decision, StepOutcome, agreed, decide, red_checks, spent_budget
 from logist.lifecycle import JobStatus, Trigger, fire
 from logist.models.manifest import (
     Budget,

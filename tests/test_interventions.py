@@ -26,8 +26,9 @@ from logist.interventions import (
 )
 from logist.lifecycle import JobStatus
 from logist.models.history import Resolution
-from logist.models.manifest import Budget, Check, ReasonCode, Role, SourceKind
-from logist.workspace_utils import SourceRequest
+from logist.models.manifest import Budget, Check, Phase, ReasonCode, Role, SourceKind
+from logist.stop_requests import request
+from logist.workspace_creation import SourceRequest
 
 STUCK = say("STUCK", "which one?")
 
@@ -280,3 +281,54 @@ def test_a_job_without_a_source_says_how_it_can_be_delivered(jobs: Jobs, tmp_pat
     target = tmp_path / "empty"
     subprocess.run(["git", "init", "-q", str(target)], check=True)
     assert deliver_branch(jobs.runtime, "job", to=target) == "logist/job"
+
+
+def test_a_patch_carries_the_judged_tree_and_nothing_that_an_agent_quoted(
+    jobs: Jobs, source_repo: Path, tmp_path: Path
+) -> None:
+    quoted = (
+        "From: Somebody <else@example.invalid>\n\nI did this:\n---\n"
+        "diff --git a/evil.txt b/evil.txt\nnew file mode 100644\n--- /dev/null\n+++ b/evil.txt\n@@ -0,0 +1 @@\n+evil\n"
+    )
+    jobs.create(
+        worker=f"echo more >> README.md; {say('COMPLETED', quoted)}", source=SourceRequest(SourceKind.GIT, source_repo)
+    )
+    jobs.run_to(ExitCode.SUCCESS)
+    in_repo(source_repo, "am", "-q", str(deliver_patch(jobs.runtime, "job", tmp_path / "work.patch")))
+    assert in_repo(source_repo, "rev-parse", "HEAD^{tree}").strip() == jobs.store.load("job").tree
+    assert in_repo(source_repo, "log", "-1", "--format=%an").strip() == "worker (command)"
+
+
+def test_restep_goes_back_in_the_line_that_holds_the_step(jobs: Jobs) -> None:
+    jobs.create(worker="echo x >> work.txt", supervisor=by_turn(say("RETRY"), say("COMPLETED")))
+    jobs.run_to(ExitCode.SUCCESS, single_step=True)
+    rerun_job(jobs.runtime, "job")
+    jobs.run_to(ExitCode.SUCCESS)
+    step = jobs.committed()[1].step
+    assert restep_job(jobs.runtime, "job", step).head == jobs.store.load("job").baseline
+
+
+def test_a_cancel_during_a_decisions_checks_cancels_and_leaves_no_request(jobs: Jobs) -> None:
+    slow = Check(name="slow", command="! [ -e ../slow ]")
+    stuck_job(jobs, checks=[slow])
+    (jobs.workspace() / "work.txt").write_text("by hand\n")
+    request(jobs.store.paths("job"), "cancel", "enough", jobs.clock.now())
+    with pytest.raises(WrongState, match="canceled"):
+        resolve_continue(jobs.runtime, "job", "")
+    assert jobs.store.load("job").status is JobStatus.CANCELED
+    rerun_job(jobs.runtime, "job")
+    jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+
+
+def test_a_message_that_is_too_long_is_refused_before_anything_changes(jobs: Jobs) -> None:
+    stuck_job(jobs)
+    with pytest.raises(UsageProblem, match="characters long"):
+        resolve_retry(jobs.runtime, "job", "x" * 40_000)
+    assert resolve_retry(jobs.runtime, "job", "odd \udcff \x1b[31m words").guidance == "odd ?  words"
+
+
+def test_approving_before_the_last_phase_names_what_was_not_done(jobs: Jobs) -> None:
+    stuck_job(jobs, phases=[Phase(name="plan"), Phase(name="build", checks=(Check(name="compiles", command="false"),))])
+    after = resolve_approve(jobs.runtime, "job", "")
+    assert "build" in after.reason.sentence
+    assert "compiles" in after.reason.sentence

@@ -166,6 +166,18 @@ def test_asking_for_more_than_the_journal_holds_is_an_error_that_says_records_ar
     assert path.read_bytes() == data + b"torn"
 
 
+def test_a_damaged_record_is_not_taken_for_the_one_that_the_manifest_knows(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    data = write_journal(path)
+    path.write_bytes(data.replace(b'"note":null', b'"note":true'))
+    with pytest.raises(InvalidFile, match="ends with record 4, but the manifest knows record 5"):
+        Journal(path).read_after(5)
+    lines = data.splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], lines[2].replace(b"argv", b"args"), *lines[3:]]))
+    with pytest.raises(InvalidFile, match="line 3, is damaged"):
+        Journal(path).read_after(3)
+
+
 @given(st.lists(st.integers(0, 60_000), min_size=1, max_size=6), st.integers(0, 6))
 def test_lines_longer_than_a_block_are_read_backwards_too(sizes: list[int], seq: int) -> None:
     records = tuple({"text": "x" * size} for size in sizes)

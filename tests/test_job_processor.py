@@ -18,6 +18,7 @@ from jobs import Jobs, by_turn, say
 from logist import events
 from logist.errors import AgentUnavailable, ExitCode, InvalidFile, JobBusy, StorageFailed, WrongState
 from logist.execution import Command, CommandResult
+from logist.interventions import rerun_job, resolve_continue
 from logist.job_processor import preview_step, run_job
 from logist.lifecycle import JobStatus
 from logist.models.config import AgentDefinition, Config
@@ -25,7 +26,7 @@ from logist.models.history import AttemptFailed, Committed
 from logist.models.manifest import Budget, Check, Phase, ReasonCode, Role, RoleSettings, SourceKind, Verdict
 from logist.stop_requests import request
 from logist.testing import FakeClock, ScriptedAdapter, exited
-from logist.workspace_utils import SourceRequest
+from logist.workspace_creation import SourceRequest
 
 RIGHT = Check(name="right", command="grep -q right work.txt")
 CONFIGURED = Config(agents={"fake": AgentDefinition(shell='eval "$FAKE_AGENT"', pass_env=("FAKE_AGENT",))})
@@ -548,7 +549,8 @@ def test_edits_made_while_the_job_rests_are_a_humans(jobs: Jobs) -> None:
     (jobs.workspace() / "notes.txt").write_text("by hand\n")
     jobs.run_to(ExitCode.SUCCESS)
     roles = [record.role for record in jobs.records() if isinstance(record, Committed)]
-    assert roles == [Role.WORKER, Role.HUMAN, Role.SUPERVISOR]
+    # Nobody claimed that the work is done: the worker has the next turn, and its word counts.
+    assert roles == [Role.WORKER, Role.HUMAN, Role.WORKER, Role.SUPERVISOR]
     assert jobs.git("show", "logist/job:notes.txt") == "by hand\n"
 
 
@@ -561,3 +563,113 @@ def test_a_supervisors_edits_are_put_back_even_when_it_gives_no_verdict(
     jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
     assert (jobs.workspace() / "work.txt").read_text() == "right\n"
     assert not (jobs.workspace() / "mine.txt").exists()
+
+
+# --- found by reviewers --------------------------------------------------------------------------------------------
+
+
+def test_a_fed_reply_is_one_roles_and_never_anothers(jobs: Jobs) -> None:
+    jobs.create(worker="exit 1", supervisor="exit 1")
+    (jobs.workspace() / "by-hand.txt").write_text("the work that the reply speaks of\n")
+    reply = b'{"action": "COMPLETED"}'
+    manifest = jobs.run_to(ExitCode.SUCCESS, single_step=True, reply=reply)
+    assert (manifest.status, manifest.next_role) == (JobStatus.PENDING, Role.SUPERVISOR)
+    assert [step.role for step in jobs.committed()] == [Role.WORKER]
+    assert jobs.git("show", "logist/job:by-hand.txt").startswith("the work")
+    (jobs.workspace() / "by-hand.txt").write_text("edited since\n")
+    with pytest.raises(WrongState, match="edited"):
+        jobs.run(single_step=True, reply=reply)
+
+
+def test_a_fed_reply_counts_once(jobs: Jobs) -> None:
+    jobs.create(supervisor=say("STUCK", "I was asked"))
+    manifest = jobs.run_to(ExitCode.INTERVENTION_REQUIRED, reply=b'{"action": "COMPLETED"}')
+    assert manifest.reason.code is ReasonCode.SUPERVISOR_STUCK
+
+
+def test_no_check_sees_what_another_one_left(jobs: Jobs) -> None:
+    fixes = Check(name="fix", command="echo right > work.txt", required=False)
+    jobs.create(worker="date +%N > work.txt", checks=[fixes, RIGHT])
+    assert jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.code is ReasonCode.CHECKS_FAILED
+
+
+def test_a_supervisor_is_told_what_the_evidence_leaves_out(jobs: Jobs) -> None:
+    jobs.create(
+        worker="echo '*.bin' > .gitignore; echo x > out.bin; echo y > work.txt",
+        supervisor='grep -q "out.bin" "$LOGIST_PROMPT_FILE"',
+        checks=[Check(name="there", command="test -s out.bin")],
+    )
+    jobs.run_to(ExitCode.SUCCESS)
+    assert "out.bin" not in jobs.git("ls-tree", "-r", "--name-only", "logist/job")
+
+
+def test_hand_edits_after_stopped_checks_are_kept(jobs: Jobs) -> None:
+    waits = Check(
+        name="waits", command="[ -e ../at-work ] && exit 0; echo dirt > dirt.txt; touch ../at-work; sleep 100"
+    )
+    jobs.create(worker="echo x >> work.txt", checks=[waits])
+
+    def kill() -> None:
+        jobs.stop.ask(ExitCode.INTERRUPTED)
+        jobs.stop.ask(ExitCode.INTERRUPTED)
+
+    assert while_running(jobs, kill) is ExitCode.INTERRUPTED
+    assert not (jobs.workspace() / "dirt.txt").exists()
+    (jobs.workspace() / "notes.txt").write_text("mine\n")
+    with pytest.raises(WrongState, match="reply already"):
+        jobs.run(single_step=True, reply=b'{"action": "STUCK"}')
+    jobs.run_to(ExitCode.SUCCESS)
+    kept = jobs.git("for-each-ref", "--format=%(refname)", "refs/logist/salvage").split()
+    assert jobs.git("show", f"{kept[0]}:notes.txt") == "mine\n"
+
+
+def test_what_was_kept_once_is_never_overwritten(jobs: Jobs) -> None:
+    jobs.create(worker="echo $$ > work.txt; touch ../at-work; sleep 100")
+    marker = jobs.store.paths("job").root / "at-work"
+
+    def kill() -> None:
+        jobs.stop.ask(ExitCode.INTERRUPTED)
+        jobs.stop.ask(ExitCode.INTERRUPTED)
+
+    for _ in range(2):
+        assert while_running(jobs, kill) is ExitCode.INTERRUPTED
+        marker.unlink()
+        rerun_job(jobs.runtime, "job")
+    kept = jobs.git("for-each-ref", "--format=%(objectname)", "refs/logist/salvage").split()
+    assert len(set(kept)) == 2
+
+
+def test_the_supervisors_objections_stand_until_it_speaks_again(jobs: Jobs) -> None:
+    jobs.create(
+        worker=by_turn(write("a"), write("b") + "; " + say("RETRY", "not done"), 'cp "$LOGIST_PROMPT_FILE" prompt.md'),
+        supervisor=by_turn(say("RETRY", "mind the gap"), say("COMPLETED")),
+    )
+    jobs.run_to(ExitCode.SUCCESS)
+    prompt = jobs.git("show", "logist/job:prompt.md")
+    assert "mind the gap" in prompt
+    assert "not done" in prompt
+
+
+def test_hand_edits_after_a_restart_of_the_machine_are_set_aside_once(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.create(worker="echo x > work.txt", supervisor=say("STUCK"))
+    jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    for module in ("logist.job_processor", "logist.interventions", "logist.turns"):
+        monkeypatch.setattr(f"{module}.boot_id", lambda: "another-boot")
+    (jobs.workspace() / "work.txt").write_text("half written\n")
+    with pytest.raises(WrongState, match="nothing was edited"):
+        resolve_continue(jobs.runtime, "job", "")
+    kept = jobs.git("for-each-ref", "--format=%(refname)", "refs/logist/salvage").split()
+    assert jobs.git("show", f"{kept[0]}:work.txt") == "half written\n"
+    (jobs.workspace() / "work.txt").write_text("by hand\n")
+    assert resolve_continue(jobs.runtime, "job", "").status is JobStatus.PENDING
+
+
+def test_an_overlong_cancel_request_still_cancels(jobs: Jobs) -> None:
+    jobs.create(worker="touch ../at-work; sleep 100")
+    words = "x" * 100_000
+    assert (
+        while_running(jobs, lambda: request(jobs.store.paths("job"), "cancel", words, jobs.clock.now()))
+        is ExitCode.CANCELED
+    )

@@ -300,6 +300,16 @@ def test_a_job_that_can_not_be_read_is_a_row_that_says_why(store: JobStore, job:
     assert "job_manifest.json" in bad.problem
 
 
+def test_a_row_of_a_running_job_says_whether_its_runner_lives(store: JobStore, job: str) -> None:
+    with store.open(job, command="run") as opened:
+        move(opened, JobStatus.RUNNING, ReasonCode.RUNNER_STARTED)
+        [held] = list_rows(store)
+    [free] = list_rows(store)
+
+    assert held.headline == "RUNNING"
+    assert free.headline == "RUNNING (its runner died; `logist job run sum` recovers it)"
+
+
 def test_a_report_without_the_changes_loads_nothing_heavy(store: JobStore, job: str) -> None:
     code = (
         "import sys; from pathlib import Path; from logist.clock import SystemClock;"

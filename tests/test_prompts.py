@@ -95,7 +95,7 @@ def test_a_full_prompt_tells_everything_once_and_is_laid_out_well(role: Role) ->
 def test_the_worker_is_told_the_commands_that_must_pass() -> None:
     prompt = prompt_for(Role.WORKER, FULL)
     assert "- tests: `make test`\n- style: `make lint` (not required)\n" in prompt
-    assert "I fixed it" not in prompt
+    assert "## What you said last time\n\n~~~~text\nI fixed it\n" in prompt
 
 
 def test_the_supervisor_is_told_what_changed_and_must_not_change_it() -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from logist._evidence_walk import is_git_metadata, refused_content
 from logist.models.manifest import SourceKind
-from logist.workspace_utils import CommitInfo, Snapshot, SourceRequest, WalkLimits, Workspace, create_workspace
+from logist.workspace.names import is_git_metadata, refused_content
+from logist.workspace_creation import SourceRequest, create_workspace
+from logist.workspace_utils import CommitInfo, Snapshot, WalkLimits, Workspace
 
 BRANCH = "logist/attacked"
 INFO = CommitInfo("worker (evil)", "Attack", datetime(2024, 5, 1, tzinfo=UTC))

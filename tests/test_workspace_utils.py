@@ -16,18 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logist import _evidence_objects, _evidence_walk, workspace_utils
+from logist import workspace_utils
 from logist.errors import StorageFailed, UsageProblem, WorkspaceFailed
 from logist.models.manifest import SourceKind
-from logist.workspace_utils import (
-    CommitInfo,
-    CreatedWorkspace,
-    SourceRequest,
-    WalkLimits,
-    Workspace,
-    check_evidence_path,
-    create_workspace,
-)
+from logist.workspace import cache, objects, restore
+from logist.workspace_creation import CreatedWorkspace, SourceRequest, create_workspace
+from logist.workspace_utils import CommitInfo, WalkLimits, Workspace, check_evidence_path
 
 BRANCH = "logist/fix-login"
 INFO = CommitInfo("worker (playbook)", "Do it\n\nLogist-Step: 1\nLogist-Role: worker", datetime(2024, 5, 1, tzinfo=UTC))
@@ -412,7 +406,7 @@ def test_a_file_whose_times_may_hide_a_change_is_read_again_until_the_clock_has_
 ) -> None:
     """Where a clock tick is long, a second change within it leaves no trace in the file's times."""
     (job / "workspace" / "README.md").unlink()
-    monkeypatch.setattr(_evidence_walk, "settled_before", lambda folder: 0)
+    monkeypatch.setattr(restore, "settled_before", lambda folder: 0)
     monkeypatch.setattr(workspace_utils, "settled_before", lambda folder: 0)
     begun.workspace.restore(begun.baseline)
     read = watch_reading(monkeypatch)
@@ -426,7 +420,7 @@ def test_a_file_whose_times_may_hide_a_change_is_read_again_until_the_clock_has_
 
 
 def test_what_changes_after_the_clock_was_read_is_later_by_more_than_its_tick(tmp_path: Path) -> None:
-    settled = _evidence_walk.settled_before(tmp_path)
+    settled = cache.settled_before(tmp_path)
     (tmp_path / "file").touch()
     assert (tmp_path / "file").stat().st_ctime_ns - settled >= 20_000_000
 
@@ -552,7 +546,7 @@ def test_a_full_disk_is_a_storage_failure_and_the_next_attempt_succeeds(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(_evidence_objects.os, "fsync", full)
+        patched.setattr(objects.os, "fsync", full)
         with pytest.raises(StorageFailed, match="No space left"):
             begun.workspace.snapshot(begun.baseline)
     assert not list((job / "repo.git" / "objects").rglob("tmp_*"))

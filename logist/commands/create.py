@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from logist.commands.invocation import Invocation
     from logist.models.config import Config, JobFile
     from logist.models.manifest import Budget, JobManifest, Roles
-    from logist.workspace_utils import SourceRequest
+    from logist.workspace_creation import SourceRequest
 
 #: `name=command`. A name has no capitals: FOO=1 in front of a command is an environment variable.
 _NAMED_CHECK = re.compile(r"([a-z0-9][a-z0-9_. -]*)=(.+)", re.DOTALL)
@@ -148,7 +148,7 @@ def _job_file(wanted: Wanted, name: str | None, config: Config) -> JobFile:
 def _source(path: Path | None, revision: str | None) -> SourceRequest:
     """Where the first content comes from: a folder with a repository of its own is one, any other is copied."""
     from logist.models.manifest import SourceKind
-    from logist.workspace_utils import SourceRequest
+    from logist.workspace_creation import SourceRequest
 
     if path is None:
         if revision is not None:

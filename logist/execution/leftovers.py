@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +15,29 @@ from logist.processes import ProcessIdentity, boot_id, start_time
 #: Seconds that a process gets to be gone after SIGKILL: longer means it hangs in the kernel.
 _PATIENCE = 10.0
 _PACE = 0.005
+#: Seconds from taking a lease to having signed it, generously.
+_SIGNING = 0.05
 #: A process that forks and exits all the time can be missed by one look; not by that many.
 _LOOKS = 3
 
 
 def kill_leftovers(
-    process: ProcessIdentity | None, *, marker: tuple[str, str] | None = None, lock_path: Path | None = None
+    process: ProcessIdentity | None,
+    *,
+    marker: tuple[str, str] | None = None,
+    lock_path: Path | None = None,
+    claimed: Callable[[], bool] = lambda: False,
 ) -> int:
     """Kill what is left of a recorded command; how many processes. Never pid 1, this process or its ancestors.
 
     That is the process itself, its session and group, every process with `marker` (NAME, VALUE) in its environment,
-    and every process that holds the file `lock_path` open. Ask for the lock itself first and wait a moment: wardens
-    hold it, too, while they clean up by themselves. Raises JobBusy when something can't be killed.
+    and every process that holds the lock on `lock_path`; one that only has the file open is left alone. Ask for the
+    lock itself first and wait a moment: wardens hold it, too, while they clean up by themselves. Nothing more is
+    killed once `claimed` says that somebody living has taken the lock. Raises JobBusy when something can't be killed.
     """
     if not Path("/proc/self/stat").exists():
         return 0
-    search = _Search(process, _entry(marker), _inode(lock_path))
+    search = _Search(process, _entry(marker), _inode(lock_path), claimed)
     spared = _ancestry()
     dead: set[tuple[int, int]] = set()
     looks = 0
@@ -61,6 +68,7 @@ class _Search:
     process: ProcessIdentity | None
     entry: bytes | None
     inode: tuple[int, int] | None
+    claimed: Callable[[], bool]
 
     def kill_round(self, spared: frozenset[int]) -> Iterator[_Candidate]:
         """Kill every match there is now, the youngest first: those are the ones that run away."""
@@ -70,7 +78,7 @@ class _Search:
                 yield candidate
 
     def _matches(self, candidate: _Candidate) -> bool:
-        return self._recorded(candidate) or self._marked(candidate.pid) or self._holds_file(candidate.pid)
+        return self._recorded(candidate) or self._marked(candidate.pid) or self._holds_lock(candidate.pid)
 
     def _recorded(self, candidate: _Candidate) -> bool:
         process = self.process
@@ -92,13 +100,21 @@ class _Search:
         except OSError:
             return False  # Gone meanwhile, or another user's: not one that we started.
 
-    def _holds_file(self, pid: int) -> bool:
-        if self.inode is None:
+    def _holds_lock(self, pid: int) -> bool:
+        if self.inode is None or not _has_lock(pid, self.inode):
             return False
-        try:
-            return any(_inode(fd) == self.inode for fd in Path(f"/proc/{pid}/fd").iterdir())
-        except OSError:
-            return False
+        # Whoever takes the lock signs it at once: give a new holder the time to do so, and look again.
+        time.sleep(_SIGNING)
+        return not self.claimed() and _has_lock(pid, self.inode)
+
+
+def _has_lock(pid: int, inode: tuple[int, int]) -> bool:
+    """Whether a descriptor of the process holds an flock on the file, as /proc/PID/fdinfo tells."""
+    try:
+        held = [fd.name for fd in Path(f"/proc/{pid}/fd").iterdir() if _inode(fd) == inode]
+        return any("FLOCK" in Path(f"/proc/{pid}/fdinfo/{name}").read_text(encoding="ascii") for name in held)
+    except OSError:
+        return False  # Gone meanwhile, or another user's: not one that we started.
 
 
 def _entry(marker: tuple[str, str] | None) -> bytes | None:

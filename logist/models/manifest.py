@@ -255,6 +255,8 @@ class JobManifest(Record):
     tree: CommitId
     #: Boot in which `head` became the workspace's content; after another boot the workspace is restored first.
     boot_id: str = ""
+    #: The first paths of the workspace that the newest work's evidence leaves out, and why.
+    left_out: Annotated[tuple[Annotated[str, StringConstraints(max_length=500)], ...], Field(max_length=50)] = ()
     #: The workspace is still to be made what `head` says: a decision went back, and the work on disk is not done.
     restoring: bool = False
     worker: Judgement | None = None
