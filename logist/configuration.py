@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from logist.agents import parse_role
-from logist.errors import InvalidFile
+from logist.errors import InvalidFile, UsageProblem
+from logist.job_files import check_job_id
 from logist.models.config import Config, JobFile
 from logist.models.manifest import JobDefinition, Roles, RoleSettings
 from logist.models.record import Record
@@ -191,7 +192,15 @@ def read_job_file(path: Path) -> JobFile:
     Raises InvalidFile.
     """
     table = _read_json(path) if path.suffix.lower() == ".json" else _read_toml(path)
-    return _validate(JobFile, _absolute(table, path.absolute().parent), path)
+    job = _validate(JobFile, _absolute(table, path.absolute().parent), path)
+    if not job.objective.strip():
+        raise InvalidFile(f"{path}: objective is empty", "say there what is to be reached, in one sentence")
+    if job.id is not None:
+        try:
+            check_job_id(job.id)
+        except UsageProblem as error:
+            raise InvalidFile(f"{path}: id: {error.message}", error.hint) from error
+    return job
 
 
 def define_job(job: JobFile, config: Config) -> JobDefinition:

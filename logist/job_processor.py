@@ -42,6 +42,7 @@ from logist.stop_requests import clear
 from logist.turns import (
     RESTORED,
     Preview,
+    ensure_workspace,
     feed_turn,
     keep_aside,
     preview_turn,
@@ -147,6 +148,11 @@ def preview_step(runtime: Runtime, job_id: str) -> Preview:
     view = JobView(runtime, job_id)
     with contextlib.closing(view.workspace):
         _refuse_unless_runnable(view.manifest)
+        if _unfinished_exit(view) is not None:
+            raise WrongState(
+                f"step {view.manifest.step + 1} has its reply already; only its checks are not done",
+                f"`logist job step {job_id}` finishes it; nobody is asked for that",
+            )
         return preview_turn(view)
 
 
@@ -550,6 +556,7 @@ def recover(session: Session) -> None:
     """
     if session.manifest.restoring:
         finish_restoring(session)
+    ensure_workspace(session)
     step_records = _step_records(session)
     last = step_records[-1] if step_records else None
     died = session.manifest.status is JobStatus.RUNNING
@@ -583,13 +590,13 @@ def _may_be_finished(exited: Exited, manifest: JobManifest) -> bool:
     return exited.boot_id == boot_id() and manifest.status in (JobStatus.RUNNING, JobStatus.PENDING)
 
 
-def _unfinished_exit(session: Session) -> Exited | None:
+def _unfinished_exit(session: JobView) -> Exited | None:
     records = _step_records(session)
     last = records[-1] if records else None
     return last if isinstance(last, Exited) else None
 
 
-def _step_records(session: Session) -> list[Intent | Started | Exited | AttemptFailed]:
+def _step_records(session: JobView) -> list[Intent | Started | Exited | AttemptFailed]:
     """The records of the step that was begun and not committed.
 
     Changes of state between them are left out, and so is a human's step: hand edits stay in the workspace until they

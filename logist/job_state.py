@@ -346,6 +346,8 @@ class OpenJob:
         manifest = _typed(paths, data)
         self._journal.open_for_append(at_least=manifest.seq)
         try:
+            # A job must not go on from a past that can't be read.
+            self._journal.verify()
             lines = self._journal.read_after(manifest.seq)
             self._document = merge(json.loads(data), lines)
             #: The job as it stands.

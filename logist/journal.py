@@ -250,6 +250,12 @@ class Journal:
                 raise self._damaged(number, f"record {number} is missing, record {line.seq} stands in its place")
             yield line
 
+    def verify(self) -> None:
+        """Look at every record without parsing it: number and checksum. Raises InvalidFile, StorageFailed."""
+        for number, data in enumerate(self._raw_lines(), start=1):
+            if not _is_record(number, data):
+                raise self._damaged(number, "its number or its checksum is not right")
+
     def _raw_lines(self) -> Iterator[bytes]:
         try:
             with os.fdopen(self._open(os.O_RDONLY), "rb") as file:

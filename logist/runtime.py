@@ -176,6 +176,11 @@ class Session(JobView):
             self._announced = level
             why = "asked twice" if stop.now else "asked once"
             self.emit(events.StopRequested(job_id=self.job_id, now=stop.now, why=why))
+        if not self._announced:
+            paused = self.stop_after_step()
+            if paused is not None:
+                self._announced = 1
+                self.emit(events.StopRequested(job_id=self.job_id, now=False, why=paused))
 
     def transition(self, trigger: Trigger, reason: Reason, **fields: object) -> JobStatus:
         """Record a change of state that belongs to no step, and tell it. Raises TransitionRefused."""

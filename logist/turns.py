@@ -129,7 +129,9 @@ class Preview:
 
 def preview_turn(view: JobView) -> Preview:
     """The exact next prompt and command; nothing is written and nothing runs."""
-    agent, request = build_request(view, _standing_problem(view))
+    records = view.unfinished()
+    lost = bool(records) and any(isinstance(record, Started) for record in records[-1:])
+    agent, request = build_request(view, _standing_problem(view), lost=lost)
     command = agent.spell(request)
     return Preview(
         job_id=request.job_id,
@@ -148,11 +150,13 @@ def preview_turn(view: JobView) -> Preview:
     )
 
 
-def build_request(view: JobView, problem: _Problem | None = None) -> tuple[Agent, OneshotRequest]:
-    """The next oneshot as it would be asked now; nothing is written."""
+def build_request(
+    view: JobView, problem: _Problem | None = None, *, lost: bool = False
+) -> tuple[Agent, OneshotRequest]:
+    """The next oneshot as it would be asked now; nothing is written. `lost`: one attempt more is yet to be counted."""
     manifest = view.manifest
     role = manifest.next_role
-    step, attempt = manifest.step + 1, manifest.attempt + 1
+    step, attempt = manifest.step + 1, manifest.attempt + 1 + lost
     settings = manifest.job.roles.of(role)
     paths = view.paths
     step_dir = paths.step_dir(step, role.value, attempt)
@@ -276,6 +280,7 @@ def _wait(session: Session, seconds: float) -> None:
 
 
 def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
+    ensure_workspace(session)
     agent, request = build_request(session, problem)
     command = agent.spell(request)
     _lay_out(request, command)
@@ -409,6 +414,8 @@ def _tell_start(session: Session, agent: Agent, request: OneshotRequest) -> None
 
 def _checked_against_workspace(session: Session, request: OneshotRequest, answer: Answer) -> Answer:
     """The answer, unless it names evidence that is not there, or a supervisor changed what it judged."""
+    if ensure_workspace(session):
+        return replace(answer, reply=None, kind="evidence", problem=f"the {request.role} removed the workspace itself")
     problem = _missing_evidence(request, answer.reply)
     if request.role is Role.SUPERVISOR:
         # Whatever it answered: its changes are nobody's work.
@@ -519,6 +526,24 @@ def _record_failure(session: Session, made: _Attempt, problem: _Problem, *, retr
             retry_in=retry_in,
         )
     )
+
+
+def ensure_workspace(session: Session) -> bool:
+    """Make the workspace anew from the evidence when its folder is gone, or something else stands in its place."""
+    workspace = session.paths.workspace
+    if workspace.is_dir() and not workspace.is_symlink():
+        return False
+    try:
+        workspace.unlink(missing_ok=True)
+        workspace.mkdir()
+    except OSError as error:
+        raise WorkspaceFailed(
+            f"the workspace {workspace} is gone and can't be made anew: {error.strerror}",
+            "check that the job's folder is writable and has room",
+        ) from error
+    session.workspace.restore(session.manifest.head)
+    session.notice("the workspace was gone; it was made anew from the evidence")
+    return True
 
 
 def set_aside(session: Session, kind: AttemptFailure, detail: str, *, duration: float = 0.0) -> str | None:

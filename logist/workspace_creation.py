@@ -108,7 +108,7 @@ class _Filled(NamedTuple):
 
 def _fill(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest, info: CommitInfo) -> _Filled:
     if request.kind is SourceKind.GIT:
-        return _fill_from_git(repo_dir, work_dir, branch, request, info)
+        return _fill_from_git(repo_dir, work_dir, branch, request)
     path = None if request.path is None else request.path.resolve()
     if (request.kind is SourceKind.FOLDER) != (path is not None) or (path is not None and not path.is_dir()):
         raise UsageProblem(f"{request.path or 'The source'} is not a folder.", "Give an existing folder as the source.")
@@ -130,21 +130,13 @@ def _fill(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest, i
     return _Filled(Source(kind=request.kind, path=None if path is None else _text(path)), baseline, result.skipped)
 
 
-def _fill_from_git(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest, info: CommitInfo) -> _Filled:
+def _fill_from_git(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest) -> _Filled:
     found = _examine(request)
     if found.commit is None:
-        _make_repository(repo_dir, branch)
-        store = ObjectStore(repo_dir)
-        writer = ObjectWriter(store)
-        try:
-            tree = writer.add("tree", b"")
-            baseline = writer.add("commit", encode_commit(tree, (), info.author, info.at, info.message))
-            writer.finish()
-        finally:
-            writer.abandon()
-            store.close()
-        _start(repo_dir, work_dir, branch, baseline, {})
-        return _Filled(found, baseline, ())
+        raise UsageProblem(
+            f"the repository {found.path} has no commit yet, so there is nothing to start from",
+            "commit the files that the job is to work on, or leave the source out to start with nothing",
+        )
     assert found.path is not None
     _clone(Path(found.path), repo_dir, branch, found.commit)
     _start(repo_dir, work_dir, branch, found.commit, _read_trees(repo_dir, found.commit))

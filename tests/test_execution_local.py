@@ -855,8 +855,8 @@ def test_a_recorded_process_that_still_lives_is_killed(bench: Bench) -> None:
 def test_another_process_with_the_recorded_number_is_left_alone(bench: Bench) -> None:
     process = spawn(bench, WAITING)
     identity = identity_of(process)
-    assert kill_leftovers(replace(identity, start_time=identity.start_time - 1)) == 0
-    assert kill_leftovers(replace(identity, boot_id="another boot")) == 0
+    assert kill_leftovers(identity._replace(start_time=identity.start_time - 1)) == 0
+    assert kill_leftovers(identity._replace(boot_id="another boot")) == 0
     assert process.poll() is None
     process.kill()
     process.wait()

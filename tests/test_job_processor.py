@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -673,3 +674,49 @@ def test_an_overlong_cancel_request_still_cancels(jobs: Jobs) -> None:
         while_running(jobs, lambda: request(jobs.store.paths("job"), "cancel", words, jobs.clock.now()))
         is ExitCode.CANCELED
     )
+
+
+def test_a_workspace_that_was_deleted_is_made_anew_from_the_evidence(jobs: Jobs) -> None:
+    removes = 'if [ "$LOGIST_ATTEMPT" = 1 ]; then rm -rf ../workspace; else grep -q x work.txt; fi'
+    jobs.create(worker="echo x >> work.txt", supervisor=removes)
+    jobs.run_to(ExitCode.SUCCESS, single_step=True)
+    shutil.rmtree(jobs.workspace())
+    jobs.run_to(ExitCode.SUCCESS, single_step=True)
+    assert (jobs.workspace() / "work.txt").read_text() == "x\n"
+    assert Role.HUMAN not in [step.role for step in jobs.committed()]
+
+
+def test_a_job_does_not_go_on_from_a_past_that_can_not_be_read(jobs: Jobs) -> None:
+    jobs.create(worker="echo x >> work.txt")
+    jobs.run_to(ExitCode.SUCCESS, single_step=True)
+    history = jobs.store.paths("job").history
+    lines = history.read_bytes().splitlines(keepends=True)
+    history.write_bytes(b"".join([lines[0], lines[1].replace(b"start", b"stort"), *lines[2:]]))
+    before = history.read_bytes()
+    with pytest.raises(InvalidFile, match="line 2"):
+        jobs.run()
+    assert history.read_bytes() == before
+
+
+def test_after_a_runner_died_the_preview_is_of_the_attempt_that_follows(jobs: Jobs) -> None:
+    jobs.create(worker='[ -e ../at-work ] && cp "$LOGIST_PROMPT_FILE" prompt.md || { touch ../at-work; sleep 300; }')
+    runner = start_runner(jobs)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    preview = preview_step(jobs.runtime, "job")
+    assert preview.attempt == 2
+    jobs.run_to(ExitCode.SUCCESS)
+    assert jobs.git("show", "logist/job:prompt.md") == preview.prompt
+
+
+def test_a_pause_request_is_told_while_the_step_still_runs(jobs: Jobs) -> None:
+    jobs.create(worker="touch ../at-work; until [ -e ../go-on ]; do sleep 0.01; done")
+
+    def pause() -> None:
+        request(jobs.store.paths("job"), "pause", "lunch", jobs.clock.now())
+        while not jobs.reporter.of(events.StopRequested):
+            threading.Event().wait(0.01)
+        (jobs.store.paths("job").root / "go-on").touch()
+
+    assert while_running(jobs, pause) is ExitCode.TERMINATED
+    assert [event.why for event in jobs.reporter.of(events.StopRequested)] == ["paused by request: lunch"]

@@ -158,13 +158,12 @@ def test_a_revision_that_is_none_is_refused_and_nothing_is_left(job: Path, sourc
     assert list(job.iterdir()) == []
 
 
-def test_a_source_without_commits_begins_with_an_empty_tree(job: Path, tmp_path: Path) -> None:
+def test_a_source_without_commits_is_refused_and_nothing_is_left(job: Path, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "--initial-branch=main", "young")
     (tmp_path / "young" / "draft").write_text("x", encoding="utf-8")
-    created = create(job, SourceRequest(SourceKind.GIT, tmp_path / "young"))
-    assert (created.source.commit, created.source.branch, created.source.uncommitted) == (None, "main", 1)
-    assert content_of(job / "workspace") == {}
-    assert_sound(job)
+    with pytest.raises(UsageProblem, match="no commit yet"):
+        create(job, SourceRequest(SourceKind.GIT, tmp_path / "young"))
+    assert list(job.iterdir()) == []
 
 
 def test_a_bare_source_works(job: Path, source_repo: Path, tmp_path: Path) -> None:

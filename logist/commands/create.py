@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.commands.output import print_json, tell
-from logist.commands.parameters import Duration, json_option, read_text
+from logist.commands.parameters import Dollars, Duration, json_option, read_text
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: `name=command`. A name has no capitals: FOO=1 in front of a command is an environment variable.
 _NAMED_CHECK = re.compile(r"([a-z0-9][a-z0-9_. -]*)=(.+)", re.DOTALL)
 _LONGEST_CHECK_NAME = 80
+_LONGEST_NAME = 500
 
 
 class Wanted(NamedTuple):
@@ -61,7 +62,7 @@ class Wanted(NamedTuple):
 @click.option("--steps", type=click.IntRange(min=0), metavar="N", help="The most steps; 0 is unlimited.")
 @click.option("--time", type=Duration(), metavar="DURATION", help="The most active time; 0 is unlimited.")
 @click.option("--retries", type=click.IntRange(min=0), metavar="N", help="The most further attempts in a phase.")
-@click.option("--cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="The most cost; 0 is unlimited.")
+@click.option("--cost", type=Dollars(), metavar="DOLLARS", help="The most cost; 0 is unlimited.")
 @click.option("--from", "job_file", metavar="FILE", help="A whole job as TOML or JSON; options go before it.")
 @click.option("--revision", metavar="REV", help="The commit, branch or tag of the repository to start from.")
 @click.option("--no-select", is_flag=True, help="Don't make it the selected job.")
@@ -93,6 +94,7 @@ def create(
     if prompt_file is not None:
         prompt = read_text(prompt_file, "--prompt-file")
     wanted = Wanted(prompt=prompt, **options)  # type: ignore[arg-type]  # click hands over what the options declare
+    _refuse_bad_words(wanted)
     config = invocation.configuration().config
     described = _job_file(wanted, job_file, config)
     request = CreateRequest(
@@ -112,8 +114,43 @@ def create(
             _tell_created(manifest, selected=not no_select)
 
 
+def _refuse_bad_words(wanted: Wanted) -> None:
+    """Say in the command line's own words which option is wrong. Raises UsageProblem."""
+    from logist.job_files import check_job_id
+    from logist.models.manifest import MAX_TEXT
+
+    if wanted.job_id is not None:
+        check_job_id(wanted.job_id)
+    if wanted.objective is not None and not wanted.objective.strip():
+        raise UsageProblem("the objective of -o is empty", "say what is to be reached, in one sentence")
+    for option, text in (("the objective of -o", wanted.objective), ("the prompt", wanted.prompt)):
+        if text is not None and len(text) > MAX_TEXT:
+            raise UsageProblem(
+                f"{option} is longer than {MAX_TEXT} characters", "put the rest into a file of SOURCE, and name it"
+            )
+    _refuse_bad_names("--phase", [(text, _phase(text)["name"]) for text in wanted.phases], "'NAME: TEXT'")
+    checks = [(text, _check(text)) for text in (*wanted.checks, *wanted.optional_checks)]
+    for text, check in checks:
+        if not check["command"].strip():
+            raise UsageProblem(f"--check {text[:60]!r} has no command", "write checks as COMMAND or NAME=COMMAND")
+    _refuse_bad_names("--check", [(text, check["name"]) for text, check in checks], "NAME=COMMAND")
+
+
+def _refuse_bad_names(option: str, given: list[tuple[str, str]], form: str) -> None:
+    seen: set[str] = set()
+    hint = f"write {option[2:]}s as {form}, each name once, on one line"
+    for text, name in given:
+        if not name:
+            raise UsageProblem(f"{option} {text[:60]!r} has no name", hint)
+        if len(name) > _LONGEST_NAME or len(name.splitlines()) > 1:
+            raise UsageProblem(f"{option} {text[:60]!r}: a name is one line of at most {_LONGEST_NAME} characters", hint)
+        if name in seen:
+            raise UsageProblem(f"two {option} options have the same name: {name[:60]!r}", hint)
+        seen.add(name)
+
+
 def _job_file(wanted: Wanted, name: str | None, config: Config) -> JobFile:
-    """The job as the file describes it, with the options laid over it. Raises UsageProblem, InvalidFile."""
+    """The job as the file describes it, with the options laid over it. Raises UsageProblem, InvalidFile, AgentUnavailable."""
     from pathlib import Path
 
     from pydantic import ValidationError
@@ -174,7 +211,7 @@ def _checks(wanted: Wanted) -> tuple[dict[str, object], ...]:
     return tuple({**_check(text), "required": required} for text, required in given)
 
 
-def _check(text: str) -> dict[str, object]:
+def _check(text: str) -> dict[str, str]:
     named = _NAMED_CHECK.fullmatch(text)
     if named is not None:
         return {"name": named[1].strip(), "command": named[2].strip()}
@@ -192,8 +229,8 @@ def _roles(wanted: Wanted, described: JobFile, config: Config) -> Roles | None:
         supervisor=parse_role(wanted.supervisor, merged.supervisor) if wanted.supervisor else merged.supervisor,
     )
     for settings in (roles.worker, roles.supervisor):
-        # A name that nobody knows is a slip of the hand: told now, not when the job is run.
-        find_agent(settings.agent, config)
+        # An agent that can't run is a slip of the hand: told now, not when the job is run.
+        find_agent(settings.agent, config).check(settings)
     return roles
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.commands.output import print_json, tell
-from logist.commands.parameters import Duration, job_argument, json_option, message_options, read_message
+from logist.commands.parameters import Dollars, Duration, job_argument, json_option, message_options, read_message
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class Answer(NamedTuple):
 @click.option(
     "--add-retries", type=click.IntRange(min=0), default=0, metavar="N", help="Raise the budget by N retries."
 )
-@click.option(
-    "--add-cost", type=click.FloatRange(min=0), default=0.0, metavar="DOLLARS", help="Raise the budget by money."
-)
+@click.option("--add-cost", type=Dollars(), default=0.0, metavar="DOLLARS", help="Raise the budget by money.")
 @click.option("--add-tokens", type=click.IntRange(min=0), default=0, metavar="N", help="Raise the budget by N tokens.")
 @json_option
 @click.pass_obj

@@ -17,6 +17,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 #: The name that stands for standard input where a file is read.
 STDIN = "-"
+#: Seconds: a hundred years. Beyond it timers overflow.
+_LONGEST = 3_153_600_000.0
+_MOST_DOLLARS = 1e12
 
 
 class Duration(click.ParamType[float]):
@@ -31,9 +34,26 @@ class Duration(click.ParamType[float]):
         if isinstance(value, float):
             return value
         try:
-            return parse_duration(value)
+            seconds = parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if seconds > _LONGEST:
+            self.fail(f"{value[:40]!r} is too long a duration", param, ctx)
+        return seconds
+
+
+class Dollars(click.FloatRange):
+    """A finite amount of money, 0 or more."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it; infinity and NaN are usage errors."""
+        amount = float(super().convert(value, param, ctx))
+        if not amount <= _MOST_DOLLARS:
+            self.fail(f"{str(value)[:40]!r} is not an amount; write it like 5 or 2.50", param, ctx)
+        return amount
 
 
 def _complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, PositiveInt, StringConstraints, model_validator
 
 from logist.lifecycle import JobStatus
 from logist.models.record import Record
@@ -18,6 +18,8 @@ MAX_TEXT = 32_768
 JobId = Annotated[str, StringConstraints(pattern=rf"^{JOB_ID_PATTERN}$")]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\r\n]*$")]
+#: A limit in seconds or dollars: infinity and NaN would compare wrongly, or never.
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 
 
@@ -84,7 +86,7 @@ class Check(Record):
     command: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
     required: bool = True
     #: Seconds.
-    timeout: PositiveFloat = 600.0
+    timeout: Limit = 600.0
 
 
 class Phase(Record):
@@ -104,9 +106,9 @@ class RoleSettings(Record):
     #: For `command`: a line for /bin/sh. For `playbook`: the TOML file; empty is the embedded one.
     argument: Annotated[str, StringConstraints(max_length=MAX_TEXT)] = ""
     model: Line | None = None
-    timeout: PositiveFloat = 1800.0
+    timeout: Limit = 1800.0
     #: Stop the agent after this long without output.
-    idle_timeout: PositiveFloat | None = None
+    idle_timeout: Limit | None = None
     #: Names of environment variables that are passed through beside the allow-list.
     env: tuple[Line, ...] = ()
 
@@ -128,9 +130,9 @@ class Budget(Record):
     """What a job may spend. None is unlimited; `time` is active seconds, waiting for humans excluded."""
 
     steps: PositiveInt | None = 30
-    time: PositiveFloat | None = None
+    time: Limit | None = None
     #: US dollars, as far as agents report them.
-    cost: PositiveFloat | None = None
+    cost: Limit | None = None
     tokens: PositiveInt | None = None
     #: Domain retries: attempts after a RETRY verdict or red checks, per phase.
     retries: Annotated[int, Field(ge=0)] = 3
