@@ -192,14 +192,14 @@ def read_job_file(path: Path) -> JobFile:
     Raises InvalidFile.
     """
     table = _read_json(path) if path.suffix.lower() == ".json" else _read_toml(path)
+    if isinstance(table.get("id"), str):
+        try:
+            check_job_id(table["id"])
+        except UsageProblem as error:
+            raise InvalidFile(f"{path}: id: {error.message}", error.hint) from error
     job = _validate(JobFile, _absolute(table, path.absolute().parent), path)
     if not job.objective.strip():
         raise InvalidFile(f"{path}: objective is empty", "say there what is to be reached, in one sentence")
-    if job.id is not None:
-        try:
-            check_job_id(job.id)
-        except UsageProblem as error:
-            raise InvalidFile(f"{path}: id: {error.message}", error.hint) from error
     return job
 
 

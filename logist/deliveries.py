@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from logist.errors import UsageProblem, WrongState
+from logist.errors import UsageProblem, WorkspaceFailed, WrongState
 from logist.job_processor import open_session
 from logist.lifecycle import JobStatus
 from logist.models.manifest import JobManifest, SourceKind
@@ -18,13 +18,14 @@ def deliver_branch(
 ) -> str:
     """Fetch the work into a branch of the source repository (or of `to`) and return the branch's name.
 
-    Raises WrongState when the job is not a SUCCESS (unless `force`), UsageProblem when there is no repository to
-    deliver to, WorkspaceFailed when git refuses.
+    Raises WrongState when the job is not a SUCCESS (unless `force`) or the branch holds other work, UsageProblem when
+    there is no repository to deliver to or the name is no branch's, WorkspaceFailed when git refuses.
     """
     with _deliverable(runtime, job_id, force=force) as session:
         manifest = session.manifest
         target = to or _source_repository(manifest)
         name = branch or branch_of(job_id)
+        _check_free(target, name, manifest)
         session.workspace.deliver_branch(target, name, manifest.head)
         return name
 
@@ -32,6 +33,7 @@ def deliver_branch(
 def deliver_patch(runtime: Runtime, job_id: str, target: Path, *, force: bool = False) -> Path:
     """Write everything since the baseline as one patch file for `git am`."""
     with _deliverable(runtime, job_id, force=force) as session:
+        _check_new(target)
         session.workspace.write_patch(target, session.manifest.baseline, session.manifest.head)
         return target
 
@@ -40,6 +42,7 @@ def deliver_bundle(runtime: Runtime, job_id: str, target: Path, *, force: bool =
     """Write the evidence branch as a git bundle."""
     with _deliverable(runtime, job_id, force=force) as session:
         manifest = session.manifest
+        _check_new(target)
         base = manifest.baseline if manifest.source.kind is SourceKind.GIT else None
         session.workspace.write_bundle(target, base, manifest.head, branch_of(job_id))
         return target
@@ -65,3 +68,35 @@ def _source_repository(manifest: JobManifest) -> Path:
             "the job has no source repository to deliver to", "name one with --to REPO, or use --patch or --bundle"
         )
     return Path(manifest.source.path)
+
+
+def _check_free(target: Path, branch: str, manifest: JobManifest) -> None:
+    try:
+        ref = check_ref_name(f"refs/heads/{branch}")
+    except WorkspaceFailed as error:
+        raise UsageProblem(f"{branch!r} can't be the name of a branch", error.hint) from error
+    if not _is_in_repository(target):
+        raise UsageProblem(f"{target} is not a git repository", "name one with --to REPO, or use --patch or --bundle")
+    held = GitRunner(target, SOURCE_ENVIRONMENT, SOURCE_SETTINGS).ask(
+        "rev-parse", "--verify", "--quiet", "--end-of-options", ref
+    )
+    if held not in (None, manifest.head):
+        raise WrongState(
+            f"{target} has a branch {branch} with other work",
+            f"deliver under another name: logist job deliver {manifest.id} --branch {branch}-2",
+        )
+
+
+def _is_in_repository(target: Path) -> bool:
+    # As git itself looks for it, upwards; git's own message would be about its ceilings and file systems.
+    return target.is_dir() and any(
+        (folder / ".git").exists() or ((folder / "HEAD").is_file() and (folder / "objects").is_dir())
+        for folder in (target, *target.parents)
+    )
+
+
+def _check_new(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise UsageProblem(f"the folder {target.parent} is not there", "make it first, or name a file elsewhere")
+    if target.exists() or target.is_symlink():
+        raise WrongState(f"{target} is there already", "remove it, or name a new file")

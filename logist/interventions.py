@@ -21,6 +21,7 @@ from logist.job_processor import (
     recover,
     take_hand_edits,
 )
+from logist.job_report import next_command_lines
 from logist.job_state import change
 from logist.lifecycle import JobStatus, Trigger, allowed, fire
 from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
@@ -28,16 +29,6 @@ from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spen
 from logist.processes import boot_id
 from logist.runtime import Interrupted, Runtime, Session, plain_message
 from logist.workspace_utils import CommitInfo
-
-#: The commands that each state allows, in the order in which a user is likely to want them.
-_COMMANDS: dict[Trigger, tuple[str, ...]] = {
-    Trigger.START: ("run", "step", "poststep"),
-    Trigger.RESOLVE: ("resolve --retry", "resolve --continue", "resolve --rewind N"),
-    Trigger.APPROVE: ("resolve --approve",),
-    Trigger.RECOVER: ("run", "step"),
-    Trigger.CANCEL: ("cancel",),
-    Trigger.REOPEN: ("rerun", "restep --step N"),
-}
 
 #: Which option raises the budget that a reason says is spent.
 _RAISED_BY = {
@@ -72,13 +63,6 @@ class BudgetIncrease:
 
 
 NO_INCREASE = BudgetIncrease()
-
-
-def allowed_commands(status: JobStatus) -> tuple[str, ...]:
-    """The `logist job` commands that a job in `status` allows."""
-    return tuple(
-        command for trigger, commands in _COMMANDS.items() if trigger in allowed(status) for command in commands
-    )
 
 
 def resolve_retry(runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE) -> JobManifest:
@@ -120,7 +104,7 @@ def resolve_continue(
         if not session.workspace.differs(session.manifest.head):
             raise WrongState(
                 f"nothing was edited in {session.paths.workspace}",
-                "edit the files there first, or go on with `logist job resolve --retry -m TEXT`",
+                f'edit the files there first, or go on with `logist job resolve {job_id} --retry -m "what to do"`',
             )
         take_hand_edits(session, message, resolves=_raised(session.manifest, increase))
         return session.manifest
@@ -134,14 +118,14 @@ def resolve_approve(runtime: Runtime, job_id: str, message: str, *, override_che
         if session.workspace.differs(manifest.head):
             raise WrongState(
                 "the workspace has edits that no step records",
-                "let `logist job resolve --continue` record them and go on, or undo them and approve again",
+                f"let `logist job resolve {job_id} --continue` record them and go on, or undo them and approve again",
             )
         red = tuple(check.name for check in red_checks(manifest.checks))
         missing = _unproven(manifest)
         if (red or missing) and not (override_checks and message):
             raise WrongState(
                 f"not approved: {'red checks: ' + ', '.join(red) if red else missing}",
-                "add --override-checks and -m REASON to take the work all the same",
+                f'to take it all the same: `logist job resolve {job_id} --approve --override-checks -m "why"`',
             )
         waived = red or (tuple(check.name for check in manifest.current_checks) if missing else ())
         left = manifest.job.phases[manifest.phase + 1 :]
@@ -224,7 +208,7 @@ def _resting(runtime: Runtime, job_id: str, trigger: Trigger) -> Iterator[Sessio
         recover(session)
         manifest = session.manifest
         if trigger not in allowed(manifest.status):
-            commands = ", ".join(allowed_commands(manifest.status))
+            commands = "; ".join(next_command_lines(manifest))
             raise WrongState(
                 f"job {manifest.id} is {manifest.status}: {trigger} is not possible", f"possible now: {commands}"
             )

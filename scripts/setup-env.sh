@@ -103,6 +103,8 @@ else
 fi
 install || fail 'the packages could not be installed into .venv' \
     'The lines above say why; a package index must be reachable. Then run this again.'
+# An editable install compiles nothing, and where Python may not write byte code every start would compile anew.
+"$venv/bin/python" -m compileall -q logist
 # Written last and in one piece: without it the next run starts over.
 fingerprint >"$root/.cache/setup-env.stamp"
 mv -f -- "$root/.cache/setup-env.stamp" "$stamp"

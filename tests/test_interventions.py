@@ -14,7 +14,6 @@ from logist.errors import ExitCode, LogistError, UsageProblem, WrongState
 from logist.interventions import (
     BudgetIncrease,
     add_budget,
-    allowed_commands,
     cancel_job,
     rerun_job,
     resolve_approve,
@@ -211,7 +210,7 @@ def test_a_decision_in_the_wrong_state_says_what_is_possible(jobs: Jobs, decide:
     with pytest.raises(WrongState) as refused:
         decide(jobs.runtime, "job", "m")  # type: ignore[operator]
     assert refused.value.exit_code is ExitCode.WRONG_STATE
-    assert all(command in refused.value.hint for command in allowed_commands(JobStatus.SUCCESS))
+    assert "logist job rerun job" in refused.value.hint
     assert jobs.store.load("job") == before
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from logist.commands.output import print_json, tell
-from logist.commands.parameters import job_argument, json_option
+from logist.commands.parameters import STDIN, job_argument, json_option
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def deliver(
 
     if sum(given is not None for given in (to or branch, patch, bundle)) > 1:
         raise UsageProblem("--to or --branch, --patch, and --bundle exclude each other", "deliver one at a time")
+    for option, file in (("--patch", patch), ("--bundle", bundle)):
+        if file in (STDIN, ""):
+            raise UsageProblem(f"{option} needs the name of a file, not {file!r}", f"write {option} work.{option[2:]}")
     job_id = invocation.job_id(job)
     with invocation.runtime() as runtime:
         if patch is not None:

@@ -34,7 +34,7 @@ def cancel(invocation: Invocation, job: str | None, message: str, wait: bool, as
         done = _cancel(invocation, job_id, message, wait=wait)
     except WrongState as refusal:
         # Only a job that is over can't be canceled; to say so must not take longer than to cancel.
-        again = f"possible now: logist job rerun {job_id}; logist job restep {job_id} --step N"
+        again = f"possible now: logist job rerun {job_id}; logist job diff {job_id}"
         raise WrongState(refusal.message, again) from refusal
     if as_json:
         print_json({"job": job_id, "canceled": done})
