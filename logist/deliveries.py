@@ -11,6 +11,8 @@ from logist.job_processor import open_session
 from logist.lifecycle import JobStatus
 from logist.models.manifest import JobManifest, SourceKind
 from logist.runtime import Runtime, Session, branch_of
+from logist.workspace.git_runner import SOURCE_ENVIRONMENT, SOURCE_SETTINGS, GitRunner
+from logist.workspace.refs import check_ref_name
 
 
 def deliver_branch(

@@ -23,7 +23,7 @@ from logist.job_processor import (
 )
 from logist.job_report import next_command_lines
 from logist.job_state import change
-from logist.lifecycle import JobStatus, Trigger, allowed, fire
+from logist.lifecycle import Trigger, allowed, fire
 from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
 from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent, red_checks
 from logist.processes import boot_id

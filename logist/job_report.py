@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -55,16 +55,19 @@ class StepSummary:
     commit: str
     #: A rewind or a rerun left it behind; it is kept under a ref.
     dropped: bool = False
+    #: Set when the verdict and the summary are Logist's own: the agent gave none that counts.
+    failure: ReasonCode | None = None
 
 
 @dataclass(frozen=True)
 class Words:
-    """What an agent said last."""
+    """What an agent said last; with `failure`, what Logist said for it because it gave no answer that counts."""
 
     step: int
     agent: str
     action: Verdict
     text: str
+    failure: ReasonCode | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ class JobReport:
     objections: str
     guidance: str
     checks: tuple[CheckResult, ...]
+    #: The step whose work the checks ran on when newer work was not checked, else None.
+    checks_step: int | None = None
     baseline: str
     head: str
     tree: str
@@ -176,6 +181,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
     steps = tuple(step for step in history if not step.dropped)
     folder = _newest_attempt(paths, manifest, steps)
     scripted = _scripted(manifest)
+    checked = _last_checked(manifest, steps)
     return JobReport(
         id=manifest.id,
         objective=manifest.job.objective,
@@ -198,7 +204,8 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         worker=_words(manifest, steps, Role.WORKER),
         objections=manifest.objections,
         guidance=manifest.guidance,
-        checks=manifest.checks,
+        checks=manifest.checks or (() if checked is None else checked.checks),
+        checks_step=None if checked is None else checked.step,
         baseline=manifest.baseline,
         head=manifest.head,
         tree=manifest.tree,
@@ -219,6 +226,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
             manifest,
             runner_alive=runner is not None and runner.alive,
             rewind_to=_rewind_target(steps),
+            last_step=steps[-1].step if steps else 0,
         ),
         exit_code=int(_exit_code(manifest.status, runner)),
     )
@@ -268,9 +276,18 @@ def _words(manifest: JobManifest, steps: tuple[StepSummary, ...], role: Role) ->
     """The role's last judgement; where new work has voided it, what it said in its last step."""
     judgement = manifest.supervisor if role is Role.SUPERVISOR else manifest.worker
     if judgement is not None:
-        return Words(judgement.step, judgement.agent, judgement.action, judgement.summary)
+        failure = next((step.failure for step in reversed(steps) if step.step == judgement.step), None)
+        return Words(judgement.step, judgement.agent, judgement.action, judgement.summary, failure)
     last = next((step for step in reversed(steps) if step.role is role), None)
-    return None if last is None else Words(last.step, last.agent, last.action, last.summary)
+    return None if last is None else Words(last.step, last.agent, last.action, last.summary, last.failure)
+
+
+def _last_checked(manifest: JobManifest, steps: tuple[StepSummary, ...]) -> StepSummary | None:
+    """The newest step of this phase that has checks, None where the manifest has newer ones."""
+    if manifest.checks:
+        return None
+    phase = manifest.current_phase.name
+    return next((step for step in reversed(steps) if step.checks and step.phase == phase), None)
 
 
 # --- The newest steps ----------------------------------------------------------------------------------------------
@@ -294,17 +311,26 @@ def recent_steps(paths: JobPaths, head: str, limit: int | None = SHOWN_STEPS) ->
 def _steps_newest_first(paths: JobPaths, head: str) -> Iterator[tuple[int, StepSummary]]:
     # The commit that the present line had here; empty: whatever was committed last before.
     expected = head
+    # A step's records are read backwards: its exit, which says whose verdict it is, after its commit.
+    waiting: StepSummary | None = None
+    number = 0
     for number, line in enumerate(Journal(paths.history).newest_first(), start=1):
         record: dict[str, Any] = line.record
         kind, moved_to = record.get("type"), _moved_to(record)
+        if waiting is not None and kind in ("exited", "intent", "committed"):
+            own = kind == "exited" and record["step"] == waiting.step and record.get("failure")
+            yield number - 1, replace(waiting, failure=ReasonCode(own)) if own else waiting
+            waiting = None
         if kind == "committed":
             dropped = expected not in ("", record["commit"])
-            yield number, _step_summary(record, line.at, dropped=dropped)
+            waiting = _step_summary(record, line.at, dropped=dropped)
             expected = expected if dropped else ""
         elif kind == "intent" and not expected:
             expected = str(record["base"])
         elif moved_to and not expected:
             expected = moved_to
+    if waiting is not None:
+        yield number, waiting
 
 
 def _moved_to(record: dict[str, Any]) -> str:
@@ -406,11 +432,12 @@ def next_command_lines(manifest: JobManifest) -> tuple[str, ...]:
 
 
 def next_commands(
-    manifest: JobManifest, *, runner_alive: bool = True, rewind_to: int | None = None
+    manifest: JobManifest, *, runner_alive: bool = True, rewind_to: int | None = None, last_step: int | None = None
 ) -> tuple[NextCommand, ...]:
     """What can be done now, the suggested one first; only what the state table allows.
 
-    `runner_alive` tells a running job from one whose runner died; `rewind_to` is a step to go back to, or None.
+    `runner_alive` tells a running job from one whose runner died; `rewind_to` is a step to go back to, or None;
+    `last_step` is the newest step of the present line, 0 for none, and by default the last one that was judged.
     """
     match manifest.status:
         case JobStatus.PENDING:
@@ -422,7 +449,7 @@ def next_commands(
         case JobStatus.SUCCESS:
             offers = _when_success(manifest)
         case JobStatus.CANCELED:
-            offers = _when_canceled(manifest)
+            offers = _when_canceled(manifest, _last_judged(manifest) if last_step is None else last_step)
     possible = [offer for offer in offers if offer.trigger is None or offer.trigger in allowed(manifest.status)]
     return tuple(
         NextCommand(
@@ -486,12 +513,16 @@ def _when_success(manifest: JobManifest) -> list[_Offer]:
     ]
 
 
-def _when_canceled(manifest: JobManifest) -> list[_Offer]:
+def _last_judged(manifest: JobManifest) -> int:
+    return max((said.step for said in (manifest.worker, manifest.supervisor) if said is not None), default=0)
+
+
+def _when_canceled(manifest: JobManifest, last_step: int) -> list[_Offer]:
     job_id = manifest.id
     offers = [_Offer(f"rerun {job_id}", "begin again from the baseline", Trigger.REOPEN)]
-    if manifest.step > 0:
-        restep = f"restep {job_id} --step {manifest.step}"
-        offers.insert(0, _Offer(restep, f"take it up again with step {manifest.step}", Trigger.REOPEN))
+    if last_step:
+        restep = f"restep {job_id} --step {last_step}"
+        offers.insert(0, _Offer(restep, f"take it up again with step {last_step}", Trigger.REOPEN))
         offers.append(_Offer(f"diff {job_id}", "see what was done"))
     return offers
 
@@ -520,12 +551,14 @@ def _when_intervention(manifest: JobManifest, rewind_to: int | None) -> list[_Of
 def _approval(manifest: JobManifest) -> _Offer:
     approve = f"resolve {manifest.id} --approve"
     red = len(red_checks(manifest.checks))
+    left = [phase.name for phase in manifest.job.phases[manifest.phase + 1 :]]
+    skipped = f"; skips the later {'phase' if len(left) == 1 else 'phases'} {', '.join(left)}" if left else ""
     if red:
         waived = f"take the work although {red} {'check is' if red == 1 else 'checks are'} red"
-        return _Offer(f'{approve} --override-checks -m "why"', waived, Trigger.APPROVE)
+        return _Offer(f'{approve} --override-checks -m "why"', waived + skipped, Trigger.APPROVE)
     if manifest.current_checks and manifest.checked_tree != manifest.tree:
-        return _Offer(f'{approve} --override-checks -m "why"', "take the work, not checked", Trigger.APPROVE)
-    return _Offer(approve, "take the work as it is", Trigger.APPROVE)
+        return _Offer(f'{approve} --override-checks -m "why"', f"take the work, not checked{skipped}", Trigger.APPROVE)
+    return _Offer(approve, f"take the work as it is{skipped}", Trigger.APPROVE)
 
 
 def _raise(manifest: JobManifest) -> str:

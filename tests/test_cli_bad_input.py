@@ -90,7 +90,24 @@ def refused(
         (("job", "poststep"), "--reply"),
         (("job", "create"), "objective"),
         (("job", "create", "-o", ""), "objective"),
-        (("job", "create", "-o", "x", "--phase", "two\nlines"), "phases"),
+        (("job", "create", "-o", "   "), "the objective of -o is empty"),
+        (("job", "create", "-o", "x" * 32_769), "longer than 32768"),
+        (("job", "create", "-o", "x", "--phase", "two\nlines"), "--phase"),
+        (("job", "create", "-o", "x", "--phase", ": do"), "--phase"),
+        (("job", "create", "-o", "x", "--phase", "a: 1", "--phase", "a: 2"), "two --phase options"),
+        (("job", "create", "-o", "x", "--check", ""), "--check"),
+        (("job", "create", "-o", "x", "--check", "a= "), "--check"),
+        (("job", "create", "-o", "x", "--check", "a=true", "--check", "a=false"), "two --check options"),
+        (("job", "create", "-o", "x", "--id", "../x"), "not a valid job id"),
+        (("job", "create", "-o", "x", "--cost", "nan"), "not an amount"),
+        (("job", "create", "-o", "x", "--cost", "inf"), "not an amount"),
+        (("job", "create", "-o", "x", "--cost", "1e400"), "not an amount"),
+        (("job", "create", "-o", "x", "--time", "nan"), "is not a duration"),
+        (("job", "create", "-o", "x", "--time", "9" * 300), "too long a duration"),
+        (("job", "resolve", "--add-cost", "inf"), "not an amount"),
+        (("job", "run", "--timeout", "0"), "--timeout 0"),
+        (("job", "deliver", "--patch", "-"), "name of a file"),
+        (("job", "status"), "logist job create"),
         (("job", "create", "-o", "x", "--time", "1 week"), "is not a duration"),
         (("job", "create", "-o", "x", "-p", "a", "-F", "b"), "exclude each other"),
         (("job", "create", "-o", "x", "-F", "nowhere.md"), "nowhere.md"),
@@ -284,6 +301,30 @@ def test_an_agent_that_nobody_knows_is_refused_when_the_job_is_made(
     assert not project.jobs.exists()
 
 
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [("command", "no line"), ("playbook:/nope", "/nope"), ("choosy", "needs a model"), ("gone", "was not found")],
+)
+@pytest.mark.parametrize("option", ["--worker", "--supervisor"])
+def test_an_agent_that_can_not_run_is_refused_when_the_job_is_made(
+    refused: Callable[..., Outcome], project: Project, option: str, role: str, expected: str
+) -> None:
+    with (project.folder / "logist.toml").open("a", encoding="utf-8") as config:
+        config.write('[agents.choosy]\nargv = ["true", "{model}"]\n[agents.gone]\nargv = ["no-such-program"]\n')
+    refused("job", "create", "-o", "x", option, role, code=78, expect=expected)
+    assert not project.jobs.exists()
+
+
+def test_a_job_file_with_an_infinite_budget_or_an_empty_objective_is_refused(
+    refused: Callable[..., Outcome], project: Project
+) -> None:
+    for content in ('objective = "x"\nbudget.cost = inf', 'objective = "x"\nbudget.time = nan', 'objective = " "'):
+        (project.folder / "job.toml").write_text(content, encoding="utf-8")
+        refused("job", "create", "--from", "job.toml", code=78, expect="job.toml")
+    (project.folder / "job.toml").write_text('objective = "x"\nid = "../x"', encoding="utf-8")
+    refused("job", "create", "--from", "job.toml", code=78, expect="not a valid job id")
+
+
 def test_a_missing_agent_program_is_told_before_anything_is_spent(
     refused: Callable[..., Outcome], project: Project
 ) -> None:
@@ -360,6 +401,48 @@ def test_a_command_in_the_wrong_state_is_exit_code_6_and_says_what_is_possible(
     assert outcome.code == 6
     check_refusal(outcome, "rerun")
     assert {name: data for name, data in tree_of(done.jobs).items() if not name.endswith("lease")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (("--to", "/nope"), 2, "is not a git repository"),
+        (("--to", "plain"), 2, "is not a git repository"),
+        (("--to", "target", "--branch", "a..b"), 2, "name of a branch"),
+        (("--to", "target", "--branch", "main"), 6, "--branch main-2"),
+        (("--patch", "nowhere/work.patch"), 2, "is not there"),
+        (("--bundle", "nowhere/work.bundle"), 2, "is not there"),
+        (("--patch", "logist.toml"), 6, "is there already"),
+        (("--bundle", "logist.toml"), 6, "is there already"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_delivery_to_where_it_can_not_go_is_told(
+    done: Project,
+    tmp_path: Path,
+    source_repo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    expected: str,
+) -> None:
+    monkeypatch.chdir(done.folder)
+    (tmp_path / "plain").mkdir()
+    places = {"plain": str(tmp_path / "plain"), "target": str(source_repo)}
+    outcome = Outcome(run(["job", "deliver", *(places.get(one, one) for one in arguments)]), *capsys.readouterr())
+    assert outcome.code == code, outcome
+    check_refusal(outcome, expected)
+
+
+def test_a_variable_that_names_no_job_is_told_by_its_name(
+    done: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(done.folder)
+    monkeypatch.setenv("LOGIST_JOB_ID", "gone")
+    outcome = Outcome(run(["job", "status"]), *capsys.readouterr())
+    assert outcome.code == 2
+    check_refusal(outcome, "LOGIST_JOB_ID", "gone")
 
 
 def test_a_second_runner_on_the_same_job_is_exit_code_75(project: Project, refused: Callable[..., Outcome]) -> None:
@@ -448,7 +531,27 @@ def test_a_file_size_limit_while_a_job_runs_is_exit_code_1_and_it_can_be_run_on(
 def test_a_jobs_folder_that_can_not_be_made_is_told(project: Project, refused: Callable[..., Outcome]) -> None:
     (project.folder / "file").touch()
     refused("--jobs-dir", "file/jobs", "job", "create", "-o", "x", code=1, expect="file")
-    refused("--jobs-dir", "file", "job", "create", "-o", "x", code=1, expect="Not a directory")
+    refused("--jobs-dir", "file", "job", "create", "-o", "x", code=2, expect="is not a folder")
+    refused("--jobs-dir", "file", "job", "list", code=2, expect="is not a folder")
+
+
+def test_a_manifest_of_a_newer_version_is_not_written_anew(project: Project, refused: Callable[..., Outcome]) -> None:
+    run(["job", "create", "-q", "--id", "job", "-o", "x"])
+    manifest = project.jobs / "job" / "job_manifest.json"
+    newer = manifest.read_bytes().replace(b'"schema_version": 1', b'"schema_version": 2')
+    manifest.write_bytes(newer)
+    refused("doctor", "--repair", "job", code=78, expect="newer Logist")
+    assert manifest.read_bytes() == newer
+
+
+@pytest.mark.parametrize("folder", ["repo.git", "workspace"])
+def test_the_doctor_tells_that_a_folder_of_a_job_is_missing(
+    project: Project, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    project.create()
+    shutil.rmtree(project.jobs / "job" / folder)
+    outcome = project("doctor", code=78)
+    assert f"BAD job job: the folder {project.jobs / 'job' / folder} is missing" in outcome.out
 
 
 def test_output_that_can_not_be_written_is_told(done: Project) -> None:

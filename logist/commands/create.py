@@ -143,7 +143,9 @@ def _refuse_bad_names(option: str, given: list[tuple[str, str]], form: str) -> N
         if not name:
             raise UsageProblem(f"{option} {text[:60]!r} has no name", hint)
         if len(name) > _LONGEST_NAME or len(name.splitlines()) > 1:
-            raise UsageProblem(f"{option} {text[:60]!r}: a name is one line of at most {_LONGEST_NAME} characters", hint)
+            raise UsageProblem(
+                f"{option} {text[:60]!r}: a name is one line of at most {_LONGEST_NAME} characters", hint
+            )
         if name in seen:
             raise UsageProblem(f"two {option} options have the same name: {name[:60]!r}", hint)
         seen.add(name)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logist.commands.invocation import Invocation
+    from logist.job_files import JobPaths
     from logist.job_state import JobStore
     from logist.models.config import Config
     from logist.models.manifest import RoleSettings
@@ -57,11 +58,28 @@ def _line(finding: Finding) -> str:
 
 
 def _repair(invocation: Invocation, job: str, *, as_json: bool) -> None:
-    manifest = invocation.store().rebuild(invocation.job_id(job))
+    job_id = invocation.job_id(job)
+    _refuse_newer(invocation.job_paths(job_id))
+    manifest = invocation.store().rebuild(job_id)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
     else:
         tell(f"the manifest of {manifest.id} was written anew: {manifest.status}, step {manifest.step}")
+
+
+def _refuse_newer(paths: JobPaths) -> None:
+    """What this version can't read is no damage: to write it anew would lose what it says. Raises InvalidFile."""
+    import json
+
+    from logist.job_files import check_schema
+
+    try:
+        document = json.loads(paths.manifest.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        # That is the damage to be repaired.
+        return
+    if isinstance(document, dict):
+        check_schema(paths.manifest, document)
 
 
 def _look(name: str, look: Callable[[], str]) -> Finding:
@@ -182,12 +200,16 @@ def _check_job(store: JobStore, job_id: str) -> str:
     """Read everything that is recorded of a job, and compare it with its evidence."""
     import contextlib
 
+    from logist.job_list import headline, runner_of
     from logist.runtime import branch_of
     from logist.workspace_utils import Workspace
 
     records = sum(1 for _ in store.history(job_id))
     manifest = store.load(job_id)
     paths = store.paths(job_id)
+    for folder in (paths.repo, paths.workspace):
+        if not folder.is_dir():
+            raise InvalidFile(f"the folder {folder} is missing", f"put it back; the job's record is in {paths.root}")
     with contextlib.closing(Workspace(paths.repo, paths.workspace, branch_of(job_id))) as workspace:
         workspace.tree_of(manifest.head)
         at_rest = store.holder(job_id) is None and manifest.status != "RUNNING"
@@ -196,4 +218,5 @@ def _check_job(store: JobStore, job_id: str) -> str:
                 f"its evidence branch is at {workspace.head()[:12]}, its manifest says {manifest.head[:12]}",
                 f"`logist doctor --repair {job_id}` writes the manifest anew",
             )
-    return f"{manifest.status}, {manifest.step} steps, {records} records"
+    now = headline(manifest.status, runner_of(store.holder(job_id)), job_id)
+    return f"{now}, {manifest.step} steps, {records} records"

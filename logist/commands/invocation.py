@@ -38,13 +38,20 @@ class Invocation:
         self._jobs_dir, self._config_file, self.debug = jobs_dir, config_file, debug
 
     def jobs_dir(self) -> Path:
-        """The jobs folder, which need not exist. Raises InvalidFile when a configuration that names it is not valid."""
+        """The jobs folder, which need not exist.
+
+        Raises InvalidFile when a configuration that names it is not valid, UsageProblem when it is something else.
+        """
         from pathlib import Path
 
         from logist.job_files import find_jobs_dir
 
         configured = None if self._jobs_dir else self._configured_jobs_dir()
-        return configured or find_jobs_dir(self._jobs_dir, {}, Path.cwd())
+        found = configured or find_jobs_dir(self._jobs_dir, {}, Path.cwd())
+        if os.path.isfile(found):  # noqa: PTH113  # Unlike Path.is_file, no error for what must not be looked at.
+            hint = "name another jobs folder with --jobs-dir or LOGIST_JOBS_DIR"
+            raise UsageProblem(f"{found} is not a folder", hint)
+        return found
 
     def _configured_jobs_dir(self) -> Path | None:
         # Reading the configuration is slow, and hardly any says where the jobs are: look for the word first.
@@ -81,10 +88,17 @@ class Invocation:
         from logist.job_files import find_job, is_job, read_selected
 
         jobs_dir = self.jobs_dir()
-        named = given if given is not None else os.environ.get("LOGIST_JOB_ID") or None
-        if named is not None:
-            return find_job(jobs_dir, named)
+        if given is not None:
+            return find_job(jobs_dir, given)
+        named = os.environ.get("LOGIST_JOB_ID")
+        if named:
+            try:
+                return find_job(jobs_dir, named)
+            except UsageProblem as error:
+                raise type(error)(f"LOGIST_JOB_ID: {error.message}", error.hint) from error
         selected = read_selected(jobs_dir)
+        if selected is None and not self.job_names():
+            raise UsageProblem("there are no jobs yet", 'make one: logist job create -o "what is to be reached"')
         if selected is None:
             raise UsageProblem(
                 "no job is named and none is selected",

@@ -294,9 +294,9 @@ def _evidence_of(store: JobStore, job_id: str, step: int) -> dict[str, object]:
 
 
 def _evidence_text(shown: dict[str, Any]) -> str:
-    files = [f"  {change['kind']} {change['path']}" for change in shown["files"]] or ["  (none)"]
-    named = [f"  {name}" for name in shown["evidence_files"]] or ["  (none)"]
-    left_out = [f"  {left['path']}: {left['why']}" for left in shown["skipped"]]
+    files = [f"  {change['kind']} {_shown(change['path'])}" for change in shown["files"]] or ["  (none)"]
+    named = [f"  {_shown(name)}" for name in shown["evidence_files"]] or ["  (none)"]
+    left_out = [f"  {_shown(left['path'])}: {left['why']}" for left in shown["skipped"]]
     blocks = [
         [f"step {shown['step']} of {shown['job']}: commit {shown['commit']}"],
         ["changed:", *files],
@@ -305,3 +305,8 @@ def _evidence_text(shown: dict[str, Any]) -> str:
         [shown["message"].rstrip()],
     ]
     return "\n".join(line for block in blocks for line in [*block, ""]).rstrip()
+
+
+def _shown(path: str) -> str:
+    """A file's name on one line, however hostile it is."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in path)

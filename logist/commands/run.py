@@ -13,7 +13,7 @@ import click
 
 from logist.commands.output import print_json, print_text, tell
 from logist.commands.parameters import STDIN, Duration, job_argument, json_option, read_bytes
-from logist.errors import ExitCode
+from logist.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -126,6 +126,8 @@ def run(
 
     Ctrl-C once stops after the step, twice stops the command; either way the same command goes on.
     """
+    if timeout == 0:
+        raise UsageProblem("--timeout 0 leaves no time to run", "leave it out to run without a limit")
     show = _show_as(progress, as_json=as_json, quiet=quiet, verbose=verbose)
     return _drive(invocation, job, show, timeout=timeout)
 

@@ -131,7 +131,7 @@ def _without_quote(report: JobReport) -> str:
     """The reason's sentence without the words of an agent that the card quotes in full below."""
     sentence = one_line(report.reason.sentence)
     for words in (report.supervisor, report.worker):
-        quoted = one_line(words.text) if words else ""
+        quoted = one_line(words.text) if words and words.failure is None else ""
         start, colon, end = sentence.rpartition(": " + quoted[:280]) if quoted else ("", "", "")
         if colon and len(end) < len(sentence) - len(start):
             return start
@@ -145,7 +145,8 @@ def _said(report: JobReport, width: int | None) -> list[Line]:
         if words is None:
             continue
         lines += _quote(label, words, width, report.id)
-        question = direct_question(words.text) if open_end and words.action is not Verdict.COMPLETED else ""
+        asks = open_end and words.action is not Verdict.COMPLETED and words.failure is None
+        question = direct_question(words.text) if asks else ""
         if question and question != one_line(words.text):
             lines += _field("Question", question, width, style="bold")
     if report.guidance:
@@ -157,8 +158,12 @@ def _said(report: JobReport, width: int | None) -> list[Line]:
 
 def _quote(label: str, words: Words, width: int | None, job_id: str) -> list[Line]:
     text = one_line(words.text) or "(no words)"
-    said = f"{one_line(words.agent)}: “{text}”"
-    lines = _field(label, said, width)
+    who = one_line(words.agent)
+    if words.failure is None:
+        lines = _field(label, f"{who}: “{text}”", width)
+    else:
+        # Not the agent's words: it gave no answer that counts.
+        lines = _field("Logist", f"about the {label.lower()} {who}: {text}", width)
     if width is None or len(lines) <= _MAX_QUOTED_LINES:
         return lines
     rest = f"… {len(lines) - _MAX_QUOTED_LINES} more lines: logist job log {job_id} --step {words.step}"
@@ -269,7 +274,7 @@ def _count(number: int, name: str) -> str:
 
 
 def _facts(report: JobReport, width: int | None) -> list[Line]:
-    lines = [*_runner(report, width), *_checks(report.checks, width)]
+    lines = [*_runner(report, width), *_checks(report, width)]
     if report.step:
         lines += _field("Evidence", f"{report.places.branch} at {report.head[:7]} in {report.places.repo}", None)
     if report.phase_count > 1:
@@ -290,10 +295,11 @@ def _runner(report: JobReport, width: int | None) -> list[Line]:
     return _field("Runner", f"process {runner.pid} on {runner.host}{since}: {runner.command}", width)
 
 
-def _checks(checks: Sequence[CheckResult], width: int | None) -> list[Line]:
-    if not checks:
-        return []
-    return _flow(Span(pad("Checks", _LABEL), "bold"), [_check(check) for check in checks], width)
+def _checks(report: JobReport, width: int | None) -> list[Line]:
+    items = [_check(check) for check in report.checks]
+    if items and report.checks_step is not None:
+        items.append(line(Span(f"of step {report.checks_step}; newer work is not checked", "warn")))
+    return _flow(Span(pad("Checks", _LABEL), "bold"), items, width)
 
 
 def _check(check: CheckResult) -> Line:

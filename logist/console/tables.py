@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from logist.job_report import StepSummary
     from logist.workspace_utils import LoggedCommit, TreeFile
 
+#: Columns of a step's words in the list of steps; `job log --step` has them whole.
+_LONGEST_SUMMARY = 200
 _STATUS_STYLES = {
     JobStatus.PENDING: "",
     JobStatus.RUNNING: "command",
@@ -87,7 +90,8 @@ def _job_cells(row: JobRow, now: datetime) -> list[Span]:
 
 def steps_table(steps: Sequence[StepSummary], *, stream: TextIO | None = None) -> str:
     """The steps, one a line, oldest first: who, verdict, files, cost, time, commit, words."""
-    return _text(lambda width: steps_lines(steps, width), stream)
+    rows = [replace(step, summary=crop(one_line(step.summary), _LONGEST_SUMMARY)) for step in steps]
+    return _text(lambda width: steps_lines(rows, width), stream)
 
 
 # --- Evidence ------------------------------------------------------------------------------------------------------
