@@ -404,26 +404,26 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
             "left_out": before.left_out if exited.role is Role.SUPERVISOR else _left_out(snapshot),
         }
     )
-    session.job.record(
-        Committed(
-            step=exited.step,
-            role=exited.role,
-            agent=exited.agent,
-            action=exited.action,
-            summary=exited.summary,
-            phase=before.current_phase.name,
-            trigger=trigger,
-            reason=decided.reason,
-            commit=commit,
-            tree=snapshot.tree,
-            checks=checks,
-            skipped=tuple(Skipped(path=path, why=why) for path, why in snapshot.skipped),
-            files_changed=len(snapshot.changed),
-            duration=round(exited.duration + duration, 3),
-            usage=exited.usage,
-            change=change_between(session.manifest, after),
-        )
+    committed = Committed(
+        step=exited.step,
+        role=exited.role,
+        agent=exited.agent,
+        action=exited.action,
+        summary=exited.summary,
+        phase=before.current_phase.name,
+        trigger=trigger,
+        reason=decided.reason,
+        commit=commit,
+        tree=snapshot.tree,
+        checks=checks,
+        skipped=tuple(Skipped(path=path, why=why) for path, why in snapshot.skipped),
+        files_changed=len(snapshot.changed),
+        duration=round(exited.duration + duration, 3),
+        usage=exited.usage,
+        change=change_between(session.manifest, after),
     )
+    with session.workspace.branch_folder() as folder:
+        session.job.record(committed, along=(folder,))
     _tell_finish(session, exited, snapshot, commit, checks, before.current_phase.name)
     session.tell_state(trigger, before.status)
 
@@ -468,6 +468,8 @@ def _committed_already(session: Session, exited: Exited) -> tuple[Snapshot, str]
 
 def _commit_evidence(session: Session, exited: Exited) -> tuple[Snapshot, str]:
     manifest, workspace = session.manifest, session.workspace
+    # The record `exited` is written and not synced yet; it must be on the disk before the branch moves.
+    along = (session.job.journal_fd,)
 
     def describe(snapshot: Snapshot) -> CommitInfo:
         return CommitInfo(
@@ -479,10 +481,11 @@ def _commit_evidence(session: Session, exited: Exited) -> tuple[Snapshot, str]:
     if exited.role is Role.SUPERVISOR:
         # It judged the head's tree, and that is what its commit carries, whatever lies about in the workspace.
         snapshot = Snapshot(tree=manifest.tree, changed=(), skipped=())
-        commit = workspace.commit(snapshot.tree, (manifest.head,), describe(snapshot))
+        commit = workspace.commit(snapshot.tree, (manifest.head,), describe(snapshot), along=along)
     else:
-        snapshot, commit = workspace.commit_snapshot(manifest.head, describe, force=exited.evidence_files)
-    workspace.advance(commit, expected=manifest.head)
+        snapshot, commit = workspace.commit_snapshot(manifest.head, describe, force=exited.evidence_files, along=along)
+    # The branch's folder is synced with the record `committed`: until that one is there, nothing rests on the branch.
+    workspace.advance(commit, expected=manifest.head, sync=False)
     return snapshot, commit
 
 

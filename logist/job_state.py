@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -358,10 +358,16 @@ class OpenJob:
             self._journal.close()
             raise
 
-    def record(self, record: HistoryRecord, *, sync: bool = True) -> JobManifest:
+    @property
+    def journal_fd(self) -> int:
+        """The history's descriptor, for whoever makes an unsynced record durable together with files of its own."""
+        return self._journal.fileno()
+
+    def record(self, record: HistoryRecord, *, sync: bool = True, along: Sequence[int] = ()) -> JobManifest:
         """Append a record, durably, and make the manifest what its change says. Returns the new manifest.
 
-        Without `sync` a record that changes nothing becomes durable with the next one.
+        Without `sync` a record that changes nothing becomes durable with the next one, or with `journal_fd`. The open
+        files and folders `along` are made durable with the record.
 
         Raises ValueError for a change that makes no valid manifest: then nothing is written. Raises StorageFailed:
         the record then is not in the history, or, when only the manifest could not be written, it is, and the
@@ -377,13 +383,13 @@ class OpenJob:
         document = merge(self._document, [line])
         manifest = self._next_manifest(document)
         if not changed:
-            self._journal.append(at, content, sync=sync)
+            self._journal.append(at, content, sync=sync, along=along)
             self._document, self.manifest = document, manifest
             return manifest
         with new_file(self.paths.manifest, manifest_bytes(document)) as written:
             # The record and the manifest's new content wait for the disk together; the manifest is put in its place
             # only once both are there.
-            self._journal.append(at, content, along=(written.fd,))
+            self._journal.append(at, content, along=(written.fd, *along))
             self._document, self.manifest = document, manifest
             written.publish()
         return manifest

@@ -149,6 +149,10 @@ class Journal:
         self._fd = fd
         self._broken = ""
 
+    def fileno(self) -> int:
+        """The descriptor that is appended to."""
+        return self._writable()
+
     def close(self) -> None:
         """Close the file; reading stays possible."""
         if self._fd is not None:

@@ -488,7 +488,8 @@ def _record_exit(session: Session, made: _Attempt, failure: ReasonCode | None) -
         boot_id=boot_id(),
         prompt_sha256=_sha256(request.prompt),
     )
-    session.job.record(exited)
+    # It becomes durable with the evidence's objects, before the evidence branch moves: see `finish_step`.
+    session.job.record(exited, sync=False)
     return exited
 
 

@@ -6,10 +6,11 @@ filters and protocols off, and never inside the workspace: the agent's own `.git
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -137,9 +138,16 @@ class Workspace:
         return self._stored(walk, result)
 
     def commit_snapshot(
-        self, base: str, describe: Callable[[Snapshot], CommitInfo], force: Collection[str] = ()
+        self,
+        base: str,
+        describe: Callable[[Snapshot], CommitInfo],
+        force: Collection[str] = (),
+        *,
+        along: Sequence[int] = (),
     ) -> tuple[Snapshot, str]:
-        """A snapshot and its commit on `base` in one: they wait for the disk together. No ref moves.
+        """A snapshot and its commit on `base` in one: they wait for the disk together, and with the open files `along`.
+
+        No ref moves.
 
         Raises what `snapshot` raises, and what `describe` raises.
         """
@@ -149,27 +157,40 @@ class Workspace:
                 walk, result = self._walk(base, force, writer)
                 info = describe(Snapshot(result.tree, result.changed, result.skipped))
                 commit = writer.add("commit", encode_commit(result.tree, (base,), info.author, info.at, info.message))
-                writer.finish()
+                writer.finish(along)
             finally:
                 writer.abandon()
         return self._stored(walk, result), commit
 
-    def commit(self, tree: str, parents: tuple[str, ...], info: CommitInfo) -> str:
-        """Store a commit durably and return its id; no ref moves."""
+    def commit(self, tree: str, parents: tuple[str, ...], info: CommitInfo, *, along: Sequence[int] = ()) -> str:
+        """Store a commit durably, with the open files `along`, and return its id; no ref moves."""
         with storage_errors("store the evidence commit"):
             writer = ObjectWriter(self._store)
             try:
                 commit = writer.add("commit", encode_commit(tree, parents, info.author, info.at, info.message))
-                writer.finish()
+                writer.finish(along)
             finally:
                 writer.abandon()
         return commit
 
-    def advance(self, commit: str, expected: str) -> None:
-        """Move the job's branch from `expected` to `commit`, durably. Raises WorkspaceFailed when it is elsewhere."""
+    def advance(self, commit: str, expected: str, *, sync: bool = True) -> None:
+        """Move the job's branch from `expected` to `commit`, durably. Raises WorkspaceFailed when it is elsewhere.
+
+        Without `sync` the move becomes durable when the caller syncs `branch_folder`.
+        """
         self._require(commit)
         with storage_errors("move the evidence branch"):
-            self._refs.set(self._branch, commit, check_id(expected))
+            self._refs.set(self._branch, commit, check_id(expected), sync=sync)
+
+    @contextlib.contextmanager
+    def branch_folder(self) -> Iterator[int]:
+        """The folder that holds the job's branch, open to be synced."""
+        with storage_errors("open the evidence branch"):
+            folder = os.open((self._repo_dir / self._branch).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
 
     def set_ref(self, name: str, commit: str) -> None:
         """Point a ref below refs/logist/ at a commit, durably."""

@@ -1157,3 +1157,29 @@ def _await(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)
+
+
+def test_what_logist_said_for_an_agent_is_not_put_into_its_mouth() -> None:
+    why = "it names evidence that is not there: nope.txt"
+    report = replace(
+        STUCK,
+        reason=Reason(code=ReasonCode.EVIDENCE_INVALID, sentence=f"worker fake: {why}"),
+        supervisor=None,
+        worker=Words(5, "fake", Verdict.STUCK, why, ReasonCode.EVIDENCE_INVALID),
+    )
+    text = drawn(report, None)
+    assert f"evidence_invalid — worker fake: {why}" in text
+    assert f"Logist     about the worker fake: {why}" in text
+    assert f"“{why}" not in text.partition("  step")[0]
+
+
+def test_checks_of_an_earlier_step_are_shown_as_such() -> None:
+    assert "of step 3; newer work is not checked" in drawn(replace(STUCK, checks_step=3), None)
+    assert "newer work" not in drawn(STUCK, None)
+
+
+def test_the_list_of_steps_crops_long_words() -> None:
+    long = replace(STEPS[0], summary="word\n" * 1_000)
+    text = tables.steps_table([long], stream=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert len(text.splitlines()) == 2
+    assert len(text.splitlines()[1]) < 300

@@ -41,6 +41,7 @@ from logist.models.manifest import (
     JobDefinition,
     JobManifest,
     Judgement,
+    Phase,
     Reason,
     ReasonCode,
     Role,
@@ -394,6 +395,27 @@ def test_only_what_the_state_allows_is_offered(status: JobStatus) -> None:
     assert ("--retry" in lines) == (Trigger.RESOLVE in allowed(status))
     assert ("--approve" in lines) == (Trigger.APPROVE in allowed(status))
     assert ("logist job run " in lines) == (Trigger.START in allowed(status))
+
+
+def test_a_canceled_job_without_a_step_in_its_line_suggests_rerun(store: JobStore, job: str) -> None:
+    with store.open(job, command="run") as opened:
+        baseline = opened.manifest.baseline
+        commit_step(opened, "1\n")
+        move(opened, JobStatus.CANCELED, ReasonCode.CANCELED)
+        assert first_command(build_report(store, job, workspace=False)) == "logist job restep sum --step 1"
+        move(opened, JobStatus.CANCELED, ReasonCode.CANCELED, head=baseline, worker=None)
+
+    report = build_report(store, job, workspace=False)
+    assert first_command(report) == "logist job rerun sum"
+    assert not any("restep" in command.command for command in report.next_commands)
+
+
+def test_approving_in_an_earlier_phase_says_what_is_skipped() -> None:
+    phases = (Phase(name="one"), Phase(name="two"), Phase(name="three"))
+    definition = JobDefinition(objective="x", phases=phases)
+    stuck = manifest(JobStatus.INTERVENTION_REQUIRED, ReasonCode.WORKER_STUCK, job=definition)
+    told = {command.command: command.explanation for command in next_commands(stuck)}
+    assert told["logist job resolve sum --approve"] == "take the work as it is; skips the later phases two, three"
 
 
 def test_approval_is_suggested_where_it_is_asked_for() -> None:

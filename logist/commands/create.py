@@ -152,7 +152,10 @@ def _refuse_bad_names(option: str, given: list[tuple[str, str]], form: str) -> N
 
 
 def _job_file(wanted: Wanted, name: str | None, config: Config) -> JobFile:
-    """The job as the file describes it, with the options laid over it. Raises UsageProblem, InvalidFile, AgentUnavailable."""
+    """The job as the file describes it, with the options laid over it.
+
+    Raises UsageProblem, InvalidFile, and AgentUnavailable when the agent of a role can't run.
+    """
     from pathlib import Path
 
     from pydantic import ValidationError

@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -255,9 +255,9 @@ class ObjectWriter:
             self._write(kind, data, object_id, path)
         return object_id
 
-    def finish(self) -> None:
-        """Make everything that was added durable."""
-        self._place_loose()
+    def finish(self, along: Sequence[int] = ()) -> None:
+        """Make everything that was added durable, and before any of it is in place the open files `along`."""
+        self._place_loose(along)
         if self._pack is not None:
             self._pack.finish()
             self._folders.add(self._store.folder / "pack")
@@ -279,8 +279,8 @@ class ObjectWriter:
             self._pack.abandon()
             self._pack = None
 
-    def _place_loose(self) -> None:
-        sync_all([loose.descriptor for loose in self._loose])
+    def _place_loose(self, along: Sequence[int]) -> None:
+        sync_all([*(loose.descriptor for loose in self._loose), *along])
         while self._loose:
             # In the order of writing: no tree is in place before what it names.
             loose = self._loose[0]

@@ -43,8 +43,11 @@ class Refs:
                 found[ref] = self.get(ref) or ""
         return dict(sorted(found.items()))
 
-    def set(self, name: str, new: str, expected: str | None = None) -> None:
-        """Point a ref at `new`; with `expected` only when it holds that (or holds `new` already)."""
+    def set(self, name: str, new: str, expected: str | None = None, *, sync: bool = True) -> None:
+        """Point a ref at `new`; with `expected` only when it holds that (or holds `new` already).
+
+        Without `sync` the new name becomes durable when the caller syncs its folder.
+        """
         path = self._repo_dir / name
         self._make_folders(path.parent)
         with self._locked(path) as (descriptor, lock):
@@ -63,7 +66,8 @@ class Refs:
             write_all(descriptor, f"{new}\n".encode("ascii"))
             os.fsync(descriptor)
             lock.rename(path)
-            fsync_folder(path.parent)
+            if sync:
+                fsync_folder(path.parent)
 
     @contextlib.contextmanager
     def _locked(self, path: Path) -> Iterator[tuple[int, Path]]:
