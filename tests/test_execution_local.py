@@ -31,7 +31,8 @@ PYTHON = sys.executable
 MARK = "LOGIST_TEST_MARK"
 
 # Ignores every polite signal, and leaves behind: a child of the same group, a child of its own session, two daemons
-# that were forked twice, and a hopper, which forks, leaves its session and exits every 2 ms.
+# that were forked twice, and a hopper, which forks, leaves its session and exits every 2 ms. All of them end by
+# themselves after two minutes: a test that fails must not leave a machine that forks for ever.
 HOSTILE = """
 import os, signal, sys, time
 
@@ -39,9 +40,12 @@ def ignore():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
+END = time.monotonic() + 120
+
 def linger():
-    while True:
-        time.sleep(60)
+    while time.monotonic() < END:
+        time.sleep(1)
+    os._exit(0)
 
 def start(*steps):
     if os.fork() == 0:
@@ -54,11 +58,12 @@ def fork_away():
 
 def hop():
     os.close(1)
-    while True:
+    while time.monotonic() < END:
         if os.fork() != 0:
             os._exit(0)
         os.setsid()
         time.sleep(0.002)
+    os._exit(0)
 
 ignore()
 start(linger)
