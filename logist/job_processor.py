@@ -422,6 +422,7 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
         usage=exited.usage,
         change=change_between(session.manifest, after),
     )
+    # The branch's folder is synced with the record: until that one is there, nothing rests on the branch.
     with session.workspace.branch_folder() as folder:
         session.job.record(committed, along=(folder,))
     _tell_finish(session, exited, snapshot, commit, checks, before.current_phase.name)
@@ -481,11 +482,9 @@ def _commit_evidence(session: Session, exited: Exited) -> tuple[Snapshot, str]:
     if exited.role is Role.SUPERVISOR:
         # It judged the head's tree, and that is what its commit carries, whatever lies about in the workspace.
         snapshot = Snapshot(tree=manifest.tree, changed=(), skipped=())
-        commit = workspace.commit(snapshot.tree, (manifest.head,), describe(snapshot), along=along)
+        commit = workspace.commit_tree(snapshot.tree, manifest.head, describe(snapshot), along=along)
     else:
         snapshot, commit = workspace.commit_snapshot(manifest.head, describe, force=exited.evidence_files, along=along)
-    # The branch's folder is synced with the record `committed`: until that one is there, nothing rests on the branch.
-    workspace.advance(commit, expected=manifest.head, sync=False)
     return snapshot, commit
 
 

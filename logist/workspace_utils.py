@@ -145,11 +145,10 @@ class Workspace:
         *,
         along: Sequence[int] = (),
     ) -> tuple[Snapshot, str]:
-        """A snapshot and its commit on `base` in one: they wait for the disk together, and with the open files `along`.
+        """A snapshot and its commit on `base`, with the branch moved there from `base`, and the open files `along`.
 
-        No ref moves.
-
-        Raises what `snapshot` raises, and what `describe` raises.
+        They wait for the disk together. The branch's move becomes durable when the caller syncs `branch_folder`.
+        Raises what `snapshot` raises, and what `describe` raises; WorkspaceFailed when the branch is elsewhere.
         """
         with storage_errors("store the evidence"):
             writer = ObjectWriter(self._store)
@@ -157,30 +156,38 @@ class Workspace:
                 walk, result = self._walk(base, force, writer)
                 info = describe(Snapshot(result.tree, result.changed, result.skipped))
                 commit = writer.add("commit", encode_commit(result.tree, (base,), info.author, info.at, info.message))
-                writer.finish(along)
+                self._finish(writer, commit, base, along)
             finally:
                 writer.abandon()
         return self._stored(walk, result), commit
 
-    def commit(self, tree: str, parents: tuple[str, ...], info: CommitInfo, *, along: Sequence[int] = ()) -> str:
-        """Store a commit durably, with the open files `along`, and return its id; no ref moves."""
+    def commit(self, tree: str, parents: tuple[str, ...], info: CommitInfo) -> str:
+        """Store a commit durably and return its id; no ref moves."""
         with storage_errors("store the evidence commit"):
             writer = ObjectWriter(self._store)
             try:
                 commit = writer.add("commit", encode_commit(tree, parents, info.author, info.at, info.message))
-                writer.finish(along)
+                writer.finish()
             finally:
                 writer.abandon()
         return commit
 
-    def advance(self, commit: str, expected: str, *, sync: bool = True) -> None:
-        """Move the job's branch from `expected` to `commit`, durably. Raises WorkspaceFailed when it is elsewhere.
+    def commit_tree(self, tree: str, base: str, info: CommitInfo, *, along: Sequence[int] = ()) -> str:
+        """As `commit_snapshot`, of a tree that is stored already; its id."""
+        with storage_errors("store the evidence commit"):
+            writer = ObjectWriter(self._store)
+            try:
+                commit = writer.add("commit", encode_commit(tree, (base,), info.author, info.at, info.message))
+                self._finish(writer, commit, base, along)
+            finally:
+                writer.abandon()
+        return commit
 
-        Without `sync` the move becomes durable when the caller syncs `branch_folder`.
-        """
+    def advance(self, commit: str, expected: str) -> None:
+        """Move the job's branch from `expected` to `commit`, durably. Raises WorkspaceFailed when it is elsewhere."""
         self._require(commit)
         with storage_errors("move the evidence branch"):
-            self._refs.set(self._branch, commit, check_id(expected), sync=sync)
+            self._refs.set(self._branch, commit, check_id(expected))
 
     @contextlib.contextmanager
     def branch_folder(self) -> Iterator[int]:
@@ -397,6 +404,11 @@ class Workspace:
         settled = settled_before(self._repo_dir)
         walk = Walk(self._store, self._cache.files, settled, writer=writer, limits=self._limits, force=force)
         return walk, walk.run(self._work_dir, base_tree)
+
+    def _finish(self, writer: ObjectWriter, commit: str, base: str, along: Sequence[int]) -> None:
+        """Make everything durable and move the branch from `base` to `commit`; its lock file waits with the objects."""
+        with self._refs.move(self._branch, commit, check_id(base)) as moving:
+            writer.finish(along, last=(moving,))
 
     def _stored(self, walk: Walk, result: WalkResult) -> Snapshot:
         # Only once it is durable: what the cache knows must be in the repository.

@@ -255,8 +255,9 @@ class ObjectWriter:
             self._write(kind, data, object_id, path)
         return object_id
 
-    def finish(self, along: Sequence[int] = ()) -> None:
-        """Make everything that was added durable, and before any of it is in place the open files `along`."""
+    def finish(self, along: Sequence[int] = (), last: Sequence[int] = ()) -> None:
+        """Make everything that was added durable, and the open files: `along` before any of it is in place, `last` with
+        the places."""
         self._place_loose(along)
         if self._pack is not None:
             self._pack.finish()
@@ -266,7 +267,7 @@ class ObjectWriter:
             folders = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for folder in self._folders]
             for descriptor in folders:
                 stack.callback(os.close, descriptor)
-            sync_all(folders)
+            sync_all([*folders, *last])
         self._folders.clear()
 
     def abandon(self) -> None:

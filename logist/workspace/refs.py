@@ -17,7 +17,7 @@ _REF_COMPONENT = re.compile(r"(?![.-])[^\x00-\x20\x7f~^:?*\[\\/]+(?<!\.)(?<!\.lo
 
 
 class Refs:
-    """Reads and moves the refs of one repository; a move is on disk when the method returns."""
+    """Reads and moves the refs of one repository."""
 
     def __init__(self, repo_dir: Path) -> None:
         self._repo_dir = repo_dir
@@ -43,31 +43,31 @@ class Refs:
                 found[ref] = self.get(ref) or ""
         return dict(sorted(found.items()))
 
-    def set(self, name: str, new: str, expected: str | None = None, *, sync: bool = True) -> None:
-        """Point a ref at `new`; with `expected` only when it holds that (or holds `new` already).
+    def set(self, name: str, new: str, expected: str | None = None) -> None:
+        """Point a ref at `new`; with `expected` only when it holds that (or holds `new` already)."""
+        with self.move(name, new, expected) as descriptor:
+            os.fsync(descriptor)
+        fsync_folder((self._repo_dir / name).parent)
 
-        Without `sync` the new name becomes durable when the caller syncs its folder.
+    @contextlib.contextmanager
+    def move(self, name: str, new: str, expected: str | None = None) -> Iterator[int]:
+        """As `set`, in two parts: the block makes the open file that it is given durable, then the ref is in its place.
+
+        The move itself becomes durable when the caller syncs the ref's folder.
         """
         path = self._repo_dir / name
         self._make_folders(path.parent)
         with self._locked(path) as (descriptor, lock):
             held = self.get(name)
-            if held == new:
-                # A run that died after its rename may not have got the folder to disk.
-                lock.unlink()
-                fsync_folder(path.parent)
-                return
-            if expected is not None and held != expected:
+            if expected is not None and held not in (expected, new):
                 raise WorkspaceFailed(
                     f"{name} is at {held or 'nothing'}, not at {expected}.",
                     "Something else wrote to the job's evidence; look at `logist job log`.",
                 )
             os.ftruncate(descriptor, 0)
             write_all(descriptor, f"{new}\n".encode("ascii"))
-            os.fsync(descriptor)
+            yield descriptor
             lock.rename(path)
-            if sync:
-                fsync_folder(path.parent)
 
     @contextlib.contextmanager
     def _locked(self, path: Path) -> Iterator[tuple[int, Path]]:
