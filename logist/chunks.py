@@ -1,0 +1,202 @@
+"""The values of a chunk run: what is asked for, what is told while it goes on, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+#: As it stands in a spec.
+ChunkId = int | str
+
+
+class Halt(StrEnum):
+    """What a chunk that failed for good does to the others."""
+
+    #: Start no more, kill the running ones.
+    NOW = "now"
+    #: Start no more, let the running ones finish.
+    SOON = "soon"
+    #: Run all the others.
+    NEVER = "never"
+
+
+class ChunkStatus(StrEnum):
+    """Where a chunk stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    #: It was running when the run was stopped: no failure of its own, and nothing of it counts.
+    STOPPED = "stopped"
+
+
+class Evidence(StrEnum):
+    """How much is known of an output."""
+
+    #: It was decoded: as many frames as there should be, of the right size.
+    FRAMES = "frames"
+    #: It is there and not empty; nobody looked inside (no video, or PyAV is not installed).
+    FILE = "file"
+    #: No output is named: the exit code is all.
+    EXIT = "exit"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that was verified: its identity, so that a later run can tell it from another. `size` is in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+    mtime_ns: int
+    evidence: Evidence
+    frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """How one attempt at a chunk ended."""
+
+    chunk: ChunkId
+    start_frame: int
+    frame_count: int
+    attempt: int
+    status: ChunkStatus
+    #: 128+n for signal n; None when nothing ran or it was lost.
+    exit_code: int | None
+    #: Seconds.
+    duration: float
+    #: Empty for a chunk that is done.
+    problem: str = ""
+    output: Output | None = None
+    #: Where its output went; empty when it was passed through.
+    log: str = ""
+    #: The last lines it printed, for a failed one. Hostile terminal input.
+    tail: str = ""
+    #: Seconds until the next attempt; None: there is none.
+    retry_in: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkEvent:
+    """Something that happened in a chunk run. `type` is its stable name in the JSON event stream."""
+
+    type: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStarted(ChunkEvent):
+    """The run begins; always the first event. `frames` are of all chunks, `skipped_frames` of those that were done before."""
+
+    type: ClassVar[str] = "run.started"
+    spec: str
+    chunks: int
+    frames: int
+    skipped_chunks: int
+    skipped_frames: int
+    concurrency: int
+    state_dir: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkStarted(ChunkEvent):
+    """An attempt at a chunk begins."""
+
+    type: ClassVar[str] = "chunk.started"
+    chunk: ChunkId
+    attempt: int
+    start_frame: int
+    frame_count: int
+    log: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkProgressed(ChunkEvent):
+    """The command's own progress lines say that so many frames of the chunk are made. At most ten a second a chunk."""
+
+    type: ClassVar[str] = "chunk.progress"
+    chunk: ChunkId
+    frames: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkFinished(ChunkEvent):
+    """An attempt at a chunk ended. Another follows when `result.retry_in` is not None."""
+
+    type: ClassVar[str] = "chunk.finished"
+    result: ChunkResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergeStarted(ChunkEvent):
+    """All chunks are there; the merge command begins."""
+
+    type: ClassVar[str] = "merge.started"
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """How the merge ended. `duration` is in seconds; `problem` is empty when it is done."""
+
+    status: ChunkStatus
+    exit_code: int | None
+    duration: float
+    problem: str = ""
+    output: Output | None = None
+    log: str = ""
+    tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergeFinished(ChunkEvent):
+    """The merge ended."""
+
+    type: ClassVar[str] = "merge.finished"
+    result: MergeResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notice(ChunkEvent):
+    """Something an operator should know: a weaker check, a dead runner's chunks, why nothing is merged."""
+
+    type: ClassVar[str] = "run.notice"
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What came of a run."""
+
+    #: SUCCESS, PENDING (stopped, resumable, or chunks are still missing), CANCELED, or INTERVENTION_REQUIRED.
+    status: str
+    #: One sentence.
+    reason: str
+    #: The last attempt at each chunk that was run, in the order in which they ended.
+    results: tuple[ChunkResult, ...]
+    #: Chunks that were done before.
+    skipped: tuple[ChunkId, ...]
+    merge: MergeResult | None
+    #: Seconds.
+    duration: float
+
+    @property
+    def failed(self) -> tuple[ChunkResult, ...]:
+        """The chunks that failed for good."""
+        return tuple(result for result in self.results if result.status is ChunkStatus.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFinished(ChunkEvent):
+    """The run is over; always the last event. `exit_code` is the command's."""
+
+    type: ClassVar[str] = "run.finished"
+    report: RunReport
+    exit_code: int
+
+
+#: Takes events as they happen, one at a time, from whichever thread they happen in. It must not raise.
+EventSink = Callable[[ChunkEvent], None]
