@@ -1,4 +1,4 @@
-"""The values of a chunk run: what is asked for, what is told while it goes on, and what comes of it."""
+"""The values of a chunk run: what is told while it goes on, and what comes of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+from logist.lifecycle import JobStatus
 
 #: As it stands in a spec.
 ChunkId = int | str
@@ -67,6 +69,8 @@ class ChunkResult:
     status: ChunkStatus
     #: 128+n for signal n; None when nothing ran or it was lost.
     exit_code: int | None
+    #: The signal that ended the command, 0 for none.
+    signal: int
     #: Seconds.
     duration: float
     #: Empty for a chunk that is done.
@@ -89,7 +93,7 @@ class ChunkEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStarted(ChunkEvent):
-    """The run begins; always the first event. `frames` are of all chunks, `skipped_frames` of those that were done before."""
+    """The run begins; always the first event. Skipped chunks were done before; `chunks` and `frames` count them too."""
 
     type: ClassVar[str] = "run.started"
     spec: str
@@ -171,8 +175,8 @@ class Notice(ChunkEvent):
 class RunReport:
     """What came of a run."""
 
-    #: SUCCESS, PENDING (stopped, resumable, or chunks are still missing), CANCELED, or INTERVENTION_REQUIRED.
-    status: str
+    #: SUCCESS, PENDING (stopped and resumable, or chunks are still missing), CANCELED, or INTERVENTION_REQUIRED.
+    status: JobStatus
     #: One sentence.
     reason: str
     #: The last attempt at each chunk that was run, in the order in which they ended.
@@ -182,6 +186,8 @@ class RunReport:
     merge: MergeResult | None
     #: Seconds.
     duration: float
+    #: Someone stopped it; chunks that were asked for were not run to their end.
+    stopped: bool = False
 
     @property
     def failed(self) -> tuple[ChunkResult, ...]:

@@ -74,6 +74,7 @@ TOP_COMMANDS: Sections = {
         "init": LazyCommand("project:init", "Prepare this folder for jobs."),
         "job": LazyCommand("logist.cli:job", "Create, run, inspect, and decide on jobs."),
         "role": LazyCommand("logist.cli:role", "The roles and who plays them."),
+        "merge": LazyCommand("merge:merge", "Make one video of several."),
     },
     "Help and upkeep": {
         "doctor": LazyCommand("doctor:doctor", "Check this machine, the configuration, and every job."),

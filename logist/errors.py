@@ -70,6 +70,24 @@ class AgentUnavailable(LogistError):
     exit_code = ExitCode.INVALID
 
 
+class ChunkFailed(LogistError):
+    """A chunk of a render failed for good."""
+
+    exit_code = ExitCode.CHUNK_FAILED
+
+
+class MergeFailed(LogistError):
+    """The videos can't be made into one: they don't fit each other or the output, or one of them is damaged."""
+
+    exit_code = ExitCode.CHUNK_FAILED
+
+
+class ExtraMissing(LogistError):
+    """A library that only some commands need is not installed; the hint is the command that installs it."""
+
+    exit_code = ExitCode.INVALID
+
+
 class StorageFailed(LogistError):
     """A record could not be made durable (disk full, input/output error); the run stops where it is."""
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from logist import decision, events
 from logist.agents import find_agent
 from logist.checks import ChecksStopped, run_checks
-from logist.errors import ExitCode, JobBusy, LogistError, StorageFailed, WorkspaceFailed, WrongState
+from logist.errors import ExitCode, LogistError, StorageFailed, WorkspaceFailed, WrongState
 from logist.evidence import evidence_message, evidence_record
 from logist.execution import StreamResult
 from logist.execution.leftovers import kill_leftovers
@@ -39,6 +39,7 @@ from logist.models.reply import Reply, Usage
 from logist.processes import ProcessIdentity, boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.stop_requests import clear
+from logist.takeover import take_over
 from logist.turns import (
     RESTORED,
     Preview,
@@ -52,9 +53,6 @@ from logist.turns import (
     take_turn,
 )
 from logist.workspace_utils import CommitInfo, SkippedPath, Snapshot
-
-#: How often, 0.1 s apart, a lease without a living runner is tried before what holds it is killed.
-_LEASE_PATIENCE = 10
 
 #: How many paths that the evidence leaves out a supervisor is told, and the characters of each.
 _LEFT_OUT, _MAX_LEFT_OUT = 50, 500
@@ -159,30 +157,14 @@ def preview_step(runtime: Runtime, job_id: str) -> Preview:
 @contextlib.contextmanager
 def open_session(runtime: Runtime, job_id: str, *, command: str) -> Iterator[Session]:
     """Take the job's lease and open its workspace. Raises JobBusy, JobNotFound, InvalidFile, WorkspaceFailed."""
-    with _take_lease(runtime, job_id, command) as job:
+
+    def take() -> OpenJob:
+        return runtime.store.open(job_id, command=command)
+
+    with take_over(runtime.store.paths(job_id), runtime.clock, take) as job:
         session = Session(runtime, job)
         with contextlib.closing(session.workspace):
             yield session
-
-
-def _take_lease(runtime: Runtime, job_id: str, command: str) -> OpenJob:
-    """Open the job; a lease that only a dead runner's processes still hold is freed by ending them."""
-    for _ in range(_LEASE_PATIENCE):
-        try:
-            return runtime.store.open(job_id, command=command)
-        except JobBusy:
-            holder = runtime.store.holder(job_id)
-            if holder is not None and holder.alive:
-                raise
-            # The dead runner's own helper is at work; and a new runner may not have written its name yet.
-            runtime.clock.sleep(0.1)
-
-    def claimed() -> bool:
-        holder = runtime.store.holder(job_id)
-        return holder is not None and holder.alive
-
-    kill_leftovers(None, lock_path=runtime.store.paths(job_id).lease, claimed=claimed)
-    return runtime.store.open(job_id, command=command)
 
 
 def _refuse_unless_runnable(manifest: JobManifest) -> None:

@@ -1,4 +1,4 @@
-"""Everything outside the job, passed in: `Runtime`, the `StopSwitch`, and the `Session` that one run works in."""
+"""Everything outside the job, passed in: `Runtime`, and the `Session` that one run works in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from logist import events
 from logist.clock import Clock, SystemClock
-from logist.errors import ExitCode, UsageProblem
+from logist.errors import UsageProblem
 from logist.events import NullReporter, Reporter
 from logist.execution import WorkerAdapter
 from logist.job_state import JobStore, OpenJob, change
@@ -18,6 +18,7 @@ from logist.models.history import HistoryRecord, Transition
 from logist.models.manifest import JobManifest, Reason
 from logist.plain_text import plain_text
 from logist.stop_requests import pending
+from logist.stop_switch import StopSwitch
 from logist.workspace_utils import Workspace
 
 #: Characters; a prefix is put before a message where it becomes a sentence.
@@ -27,32 +28,6 @@ _MAX_REQUEST = 2_000
 
 class Interrupted(Exception):
     """The command was stopped because someone asked for it; not a failure of the job."""
-
-
-class StopSwitch:
-    """How urgently the operator wants the run to stop. Safe to use from a signal handler."""
-
-    def __init__(self) -> None:
-        self._asked: list[ExitCode] = []
-
-    def ask(self, exit_code: ExitCode) -> None:
-        """Ask once to stop after the step, twice to stop now. `exit_code` tells which signal asked first."""
-        self._asked.append(exit_code)
-
-    @property
-    def after_step(self) -> bool:
-        """Stop when the step is done."""
-        return bool(self._asked)
-
-    @property
-    def now(self) -> bool:
-        """Stop at once."""
-        return len(self._asked) > 1
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """130 or 143, by the first signal."""
-        return self._asked[0] if self._asked else ExitCode.TERMINATED
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from logist.job_state import JobStore
 from logist.models.config import Config
 from logist.models.history import Committed, HistoryRecord, Transition
 from logist.models.manifest import Budget, Check, JobDefinition, JobManifest, Phase, Roles, RoleSettings
-from logist.runtime import Runtime, StopSwitch
+from logist.runtime import Runtime
+from logist.stop_switch import StopSwitch
 from logist.testing import MemoryReporter
 from logist.workspace_creation import SourceRequest
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from logist.commands.output import print_drawn, print_json, tell
-from logist.commands.parameters import job_argument, json_option
+from logist.commands.parameters import is_spec_target, job_argument, json_option, target_argument
+from logist.commands.spec_views import show_spec_status
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -76,12 +77,15 @@ def list_jobs(invocation: Invocation, needs_human: bool, statuses: tuple[str, ..
 
 
 @click.command()
-@job_argument
+@target_argument
 @click.option("--diff/--no-diff", "with_changes", default=None, help="Also what changed since the baseline.")
 @json_option
 @click.pass_obj
 def status(invocation: Invocation, job: str | None, with_changes: bool | None, as_json: bool) -> None:
-    """Where JOB stands, why, and the commands that go on from here."""
+    """Where JOB stands, why, and the commands that go on from here. JOB may be the file of a spec."""
+    if job is not None and is_spec_target(job):
+        show_spec_status(job, as_json=as_json)
+        return
     from logist.job_report import build_report
 
     report = build_report(invocation.store(), invocation.job_id(job), workspace=bool(with_changes))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from logist.events import Reporter
     from logist.job_files import JobPaths
     from logist.job_state import JobStore
-    from logist.runtime import Runtime, StopSwitch
+    from logist.runtime import Runtime
+    from logist.stop_switch import StopSwitch
 
 _CONFIG_FILES = ("logist.toml", "pyproject.toml")
 
@@ -136,7 +137,8 @@ class Invocation:
         from logist.clock import SystemClock
         from logist.events import NullReporter
         from logist.execution.local import LocalWorkerAdapter
-        from logist.runtime import Runtime, StopSwitch
+        from logist.runtime import Runtime
+        from logist.stop_switch import StopSwitch
 
         store, config = self.store(), self.configuration().config
         with contextlib.closing(LocalWorkerAdapter()) as adapter:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from logist.commands.output import print_drawn, print_json, print_text, tell
-from logist.commands.parameters import job_argument, json_option
+from logist.commands.parameters import is_spec_target, job_argument, json_option, target_argument
+from logist.commands.spec_views import show_chunk_log, show_spec_history
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class Attempt(NamedTuple):
 
 
 @click.command()
-@job_argument
+@target_argument
 @click.option("-s", "--step", type=click.IntRange(min=1), metavar="N", help="What an agent printed in step N.")
+@click.option("--chunk", metavar="ID", help="Of a spec: what the chunk's last attempt printed; merge: the merge.")
 @click.option("--role", type=click.Choice(_ROLES), help="Only this role's steps.")
 @click.option("--stream", type=click.Choice(tuple(_STREAMS)), default="stdout", show_default=True, help="With --step.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="A", help="With --step. Default: the last attempt.")
@@ -54,6 +56,7 @@ def log(
     invocation: Invocation,
     job: str | None,
     step: int | None,
+    chunk: str | None,
     role: str | None,
     stream: str,
     attempt: int | None,
@@ -61,7 +64,15 @@ def log(
     raw: bool,
     as_json: bool,
 ) -> None:
-    """The steps of JOB, one a line; with --step what one of them printed, was asked, or answered."""
+    """The steps of JOB, one a line; with --step what one of them printed, was asked, or answered.
+
+    Of a spec the chunks, one a line; with --chunk what one of them printed.
+    """
+    if job is not None and is_spec_target(job):
+        show_chunk_log(job, chunk, lines, raw=raw, as_json=as_json)
+        return
+    if chunk is not None:
+        raise UsageProblem("--chunk is for a spec", "name its file: logist job log job.json --chunk ID")
     job_id, store = invocation.job_id(job), invocation.store()
     if step is None:
         _print_steps(store, job_id, role, lines, as_json=as_json)
@@ -216,13 +227,19 @@ def _workspace(store: JobStore, job_id: str) -> Iterator[Workspace]:
 
 
 @click.command()
-@job_argument
+@target_argument
 @click.option("-n", "--lines", type=click.IntRange(min=1), metavar="N", help="Only the last N records.")
 @click.option("-s", "--step", type=click.IntRange(min=1), metavar="N", help="Only the records of step N.")
 @click.option("--json", "as_json", is_flag=True, help="Print every record whole, one line of JSON each.")
 @click.pass_obj
 def history(invocation: Invocation, job: str | None, lines: int | None, step: int | None, as_json: bool) -> None:
-    """Every record of JOB, oldest first: what was begun, what came of it, who decided what."""
+    """Every record of JOB, oldest first: what was begun, what came of it, who decided what.
+
+    JOB may be the file of a spec.
+    """
+    if job is not None and is_spec_target(job):
+        show_spec_history(job, lines, as_json=as_json)
+        return
     job_id, store = invocation.job_id(job), invocation.store()
     if step is None:
         entries = store.history(job_id, limit=lines)

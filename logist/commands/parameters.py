@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,7 +57,7 @@ class Dollars(click.FloatRange):
         return amount
 
 
-def _complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Job ids by the names of their folders alone: completion must be instant and never fails."""
     from click.shell_completion import CompletionItem
 
@@ -73,10 +74,28 @@ def _complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) 
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+#: Of the commands that take a spec as well.
+TARGET_HELP = (
+    "A job's id or an unambiguous start of it, or a spec: a file, *.json, - for standard input, or a URL. "
+    "Default: LOGIST_JOB_ID, then the selected job."
+)
+
+
+def target_argument(function: Decorated) -> Decorated:
+    """The optional argument JOB, which may be the path of a spec."""
+    help_text = "A job's id or an unambiguous start of it, or a spec's file. Default: as for other commands."
+    return click.argument("job", required=False, shell_complete=complete_job, help=help_text)(function)
+
+
+def is_spec_target(text: str) -> bool:
+    """Whether `text` names a spec and not a job: an existing file, `*.json`, `-`, or a URL."""
+    return text == STDIN or text.endswith(".json") or "://" in text or os.path.isfile(text)  # noqa: PTH113
+
+
 def job_argument(function: Decorated) -> Decorated:
     """The optional argument JOB."""
     help_text = "Its id or an unambiguous start of it. Default: LOGIST_JOB_ID, then the selected job."
-    return click.argument("job", required=False, shell_complete=_complete_job, help=help_text)(function)
+    return click.argument("job", required=False, shell_complete=complete_job, help=help_text)(function)
 
 
 def json_option(function: Decorated) -> Decorated:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from logist.commands.chunks import SpecOptions, run_target
 from logist.commands.output import print_json, print_text, tell
-from logist.commands.parameters import STDIN, Duration, job_argument, json_option, read_bytes
+from logist.commands.parameters import (
+    STDIN,
+    TARGET_HELP,
+    Duration,
+    complete_job,
+    is_spec_target,
+    job_argument,
+    json_option,
+    read_bytes,
+)
+from logist.commands.signals import stop_after, stop_on_signals
 from logist.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from logist.commands.invocation import Invocation
     from logist.models.manifest import JobManifest
-    from logist.runtime import StopSwitch
     from logist.turns import Preview
 
 PROGRESS = ("auto", "tty", "plain", "json", "none")
@@ -49,57 +54,10 @@ def _show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Sho
     return Show("json" if as_json else "none" if quiet else progress, verbose)
 
 
-@contextlib.contextmanager
-def stop_on_signals(stop: StopSwitch) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask `stop`: once to end after the step, twice to end now; the third is obeyed as is.
-
-    A signal that was ignored when we were started (nohup, a background job) stays ignored.
-    """
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        if stop.now:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        stop.ask(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
-
-    previous = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            previous[number] = signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def stop_after(stop: StopSwitch, seconds: float | None) -> Iterator[None]:
-    """Stop the run now when `seconds` are over; its exit code is then TIMEOUT."""
-    import threading
-
-    if seconds is None:
-        yield
-        return
-
-    def ask() -> None:
-        # Twice: a step may take longer than whoever set the limit can wait. Its work is set aside, not lost.
-        stop.ask(ExitCode.TIMEOUT)
-        stop.ask(ExitCode.TIMEOUT)
-
-    timer = threading.Timer(seconds, ask)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 @click.command()
-@job_argument
+@click.argument("target", required=False, shell_complete=complete_job, help=TARGET_HELP)
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict alone.")
-@click.option("-v", "--verbose", is_flag=True, help="Print all that the agents print.")
+@click.option("-v", "--verbose", is_flag=True, help="Print all that the agents print; a line for each chunk.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
 @click.option(
     "--progress",
@@ -110,26 +68,79 @@ def stop_after(stop: StopSwitch, seconds: float | None) -> Iterator[None]:
     help="How to show what happens: a live view on a terminal, else plain lines.",
 )
 @click.option(
-    "--timeout", type=Duration(), metavar="DURATION", help="Stop after this long, resumable, with exit code 124."
+    "--timeout",
+    type=Duration(),
+    metavar="DURATION",
+    help="Of a job: stop after this long, resumable, with exit code 124. Of a spec: the limit of each chunk.",
 )
+@click.option("--chunk", multiple=True, metavar="ID", help="Spec: only this chunk, without state; auto: by the array.")
+@click.option(
+    "--concurrency", default="1", show_default=True, metavar="N", help="Spec: chunks at once; auto: a CPU each."
+)
+@click.option("--no-merge", is_flag=True, help="Spec: leave the chunks as they are.")
+@click.option("--merge-only", is_flag=True, help="Spec: merge the chunks that are there, whoever made them.")
+@click.option("--retries", type=click.IntRange(min=0, max=1000), default=0, help="Spec: more tries of a failed chunk.")
+@click.option(
+    "--halt",
+    type=click.Choice(("now", "soon", "never")),
+    default="now",
+    show_default=True,
+    help="Spec: a failed chunk kills the running ones, lets them finish, or stops nothing.",
+)
+@click.option("--adapter", default="local", show_default=True, metavar="NAME", help="Spec: where the commands run.")
+@click.option("--force", is_flag=True, help="Spec: run what is done already, too.")
+@click.option("-n", "--dry-run", is_flag=True, help="Spec: show what would run; nothing changes.")
+@click.option("--trust", is_flag=True, help="Spec: run the commands of a spec from a URL.")
+@click.option("--allow-outside", is_flag=True, help="Spec: outputs may lie outside the spec's folder.")
 @click.pass_obj
 def run(
     invocation: Invocation,
-    job: str | None,
+    target: str | None,
     quiet: bool,
     verbose: bool,
     as_json: bool,
     progress: str,
     timeout: float | None,
+    chunk: tuple[str, ...],
+    concurrency: str,
+    no_merge: bool,
+    merge_only: bool,
+    retries: int,
+    halt: str,
+    adapter: str,
+    force: bool,
+    dry_run: bool,
+    trust: bool,
+    allow_outside: bool,
 ) -> int:
-    """Run JOB until worker, checks and supervisor agree, someone cancels it, or a human is needed.
+    """Run a job until worker, checks and supervisor agree, someone cancels it, or a human is needed.
 
-    Ctrl-C once stops after the step, twice stops the command; either way the same command goes on.
+    Or run a spec: its chunks, several at once, then the merge. What is done and unchanged is not run again.
+
+    Ctrl-C once stops after the step or the running chunks, twice stops them too; the same command goes on.
     """
     if timeout == 0:
         raise UsageProblem("--timeout 0 leaves no time to run", "leave it out to run without a limit")
     show = _show_as(progress, as_json=as_json, quiet=quiet, verbose=verbose)
-    return _drive(invocation, job, show, timeout=timeout)
+    options = SpecOptions(
+        chunk=chunk,
+        concurrency=concurrency,
+        merge=not no_merge,
+        merge_only=merge_only,
+        retries=retries,
+        timeout=timeout,
+        halt=halt,
+        adapter=adapter,
+        force=force,
+        dry_run=dry_run,
+        trust=trust,
+        allow_outside=allow_outside,
+    )
+    if target is not None and is_spec_target(target):
+        return run_target(target, options, progress=show.progress, verbose=verbose)
+    if given := options.given():
+        raise UsageProblem(f"{given[0]} is for a spec, and {target or 'the selected job'} is a job", "leave it out")
+    return _drive(invocation, target, show, timeout=timeout)
 
 
 @click.command()
@@ -180,7 +191,7 @@ def _drive(
 ) -> int:
     from logist.console.reporters import open_reporter
     from logist.job_processor import run_job
-    from logist.runtime import StopSwitch
+    from logist.stop_switch import StopSwitch
 
     job_id, stop = invocation.job_id(job), StopSwitch()
     with (

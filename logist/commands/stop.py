@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from logist.commands.output import print_json
-from logist.commands.parameters import job_argument, json_option
+from logist.commands.parameters import is_spec_target, job_argument, json_option, target_argument
 from logist.errors import JobBusy, WrongState
 
 if TYPE_CHECKING:
@@ -22,13 +22,21 @@ _LOOK = 0.02
 
 
 @click.command()
-@job_argument
+@target_argument
 @click.option("-m", "--message", default="", metavar="TEXT", help="Why; kept in the record.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait up to 10 s until its runner has stopped.")
 @json_option
 @click.pass_obj
 def cancel(invocation: Invocation, job: str | None, message: str, wait: bool, as_json: bool) -> None:
-    """Stop JOB for good. A command that runs is ended first; the work of finished steps stays."""
+    """Stop JOB for good. A command that runs is ended first; the work of finished steps stays.
+
+    JOB may be the file of a spec that is being run: its chunks are ended, and what is done stays done.
+    """
+    if job is not None and is_spec_target(job):
+        from logist.commands.spec_views import cancel_spec
+
+        cancel_spec(job, message, wait=wait, as_json=as_json)
+        return
     job_id = invocation.job_id(job)
     try:
         done = _cancel(invocation, job_id, message, wait=wait)
@@ -56,7 +64,7 @@ def _cancel(invocation: Invocation, job_id: str, message: str, *, wait: bool) ->
         request(paths, "cancel", message, datetime.now(UTC))
         if not wait:
             return False
-        _await_runner(paths, busy)
+        await_runner(paths, busy)
         if _is_canceled(paths):
             return True
         # It went away without having seen the request.
@@ -69,7 +77,8 @@ def _cancel(invocation: Invocation, job_id: str, message: str, *, wait: bool) ->
     return True
 
 
-def _await_runner(paths: JobPaths, busy: JobBusy) -> None:
+def await_runner(paths: JobPaths, busy: JobBusy) -> None:
+    """Wait until nobody holds the lease. Raises JobBusy after 10 s."""
     from logist.lease import read_holder
 
     deadline = time.monotonic() + _WAIT

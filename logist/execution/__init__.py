@@ -41,10 +41,14 @@ class Command:
     #: Raw output goes here, bounded: the first and the last part are kept, the middle dropped and counted.
     stdout_log: Path | None = None
     stderr_log: Path | None = None
+    #: Both streams are one, in the order in which things were printed: all of it is `stdout`.
+    one_stream: bool = False
     #: Bytes kept of each stream, half head and half tail.
     log_limit: int = 8_000_000
     #: Descriptors that every started process inherits: the job's lease.
     inherit: tuple[int, ...] = ()
+    #: A variable of `env` (NAME, VALUE) by which whatever the command started can be found, should all else fail.
+    marker: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.argv) == (self.shell is not None):
@@ -84,6 +88,8 @@ class CommandResult:
     duration: float
     stdout: StreamResult = field(default_factory=StreamResult)
     stderr: StreamResult = field(default_factory=StreamResult)
+    #: The signal that ended the command itself, 0 for none.
+    signal: int = 0
     #: Processes that outlived the command and were killed.
     survivors_killed: int = 0
     #: Why nothing ran, or why it was stopped.

@@ -23,8 +23,10 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+Result = TypeVar("Result")
 
 GO, STOP = b"g", b"t"
 HEADER = struct.Struct("!I")
@@ -317,6 +319,11 @@ def serve(link: Link) -> None:
 
 def run_command(link: Link, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Run one command to its end and everything below it; says how it ended."""
+    if LINUX and not request["held"]:
+        try:
+            return oversee(link, Tree(spawn(request, fds)), None, float(request["grace"]))
+        except NotRunError as error:
+            return {"failed": error.stage, "errno": error.errno}
     ours, theirs = socket.socketpair()
     with ours, theirs:
         try:
@@ -327,8 +334,59 @@ def run_command(link: Link, request: dict[str, Any], fds: list[int]) -> dict[str
             ours.close()
             become(request, fds, theirs)
         theirs.close()
-        link.answer({"pid": main, "start_time": start_time(main)})
+        if request["held"]:
+            link.answer({"pid": main, "start_time": start_time(main)})
+        else:
+            _pass_barrier(ours)
         return oversee(link, Tree(main), ours, float(request["grace"]))
+
+
+class NotRunError(Exception):
+    """The command could not be executed: where it went wrong, and the system's number for why."""
+
+    def __init__(self, stage: str, number: int | None) -> None:
+        super().__init__(stage, number)
+        self.stage = stage
+        self.errno = number
+
+
+def spawn(request: dict[str, Any], fds: list[int]) -> int:
+    """Start the command at once, without a barrier; its process id. Raises NotRunError.
+
+    A fork of this interpreter takes longer than most short commands; the system's own spawn does not copy it.
+    """
+    argv, env, cwd = _decoded(request)
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise NotRunError("cwd", error.errno) from error
+    for fd in fds[3:]:
+        os.set_inheritable(fd, True)
+
+    def start(program: bytes) -> int:
+        return os.posix_spawn(
+            program,
+            argv,
+            env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds[:3])],
+            setsid=True,
+            setsigdef=_HANDLED,
+        )
+
+    try:
+        return first_that_runs(candidates(argv[0], env.get(b"PATH", os.fsencode(os.defpath))), start)
+    except OSError as error:
+        stage = "fork" if error.errno in (errno.EAGAIN, errno.ENOMEM) else "exec"
+        raise NotRunError(stage, error.errno) from error
+    finally:
+        # The work folder is not ours to keep busy.
+        os.chdir("/")
+
+
+def _decoded(request: dict[str, Any]) -> tuple[list[bytes], dict[bytes, bytes], bytes]:
+    argv = [item.encode("latin-1") for item in request["argv"]]
+    env = {name.encode("latin-1"): value.encode("latin-1") for name, value in request["env"].items()}
+    return argv, env, request["cwd"].encode("latin-1")
 
 
 def _fork_blocked() -> int:
@@ -343,7 +401,7 @@ def _fork_blocked() -> int:
     return pid
 
 
-def oversee(link: Link, tree: Tree, barrier: socket.socket, grace: float) -> dict[str, Any]:
+def oversee(link: Link, tree: Tree, barrier: socket.socket | None, grace: float) -> dict[str, Any]:
     """Carry out the runner's orders until nothing of the command is left."""
     kill_at: float | None = None
     stopped = False
@@ -363,7 +421,7 @@ def oversee(link: Link, tree: Tree, barrier: socket.socket, grace: float) -> dic
             continue
         order = link.order()
         stopped |= tree.status is None and order == STOP
-        if order == GO:
+        if order == GO and barrier is not None:
             _pass_barrier(barrier)
         elif order == STOP and tree.status is None and kill_at is None:
             tree.terminate()
@@ -380,7 +438,9 @@ def _pass_barrier(barrier: socket.socket) -> None:
         return  # It died at the barrier; its status says how.
 
 
-def _end_of(tree: Tree, barrier: socket.socket) -> dict[str, Any]:
+def _end_of(tree: Tree, barrier: socket.socket | None) -> dict[str, Any]:
+    if barrier is None:
+        return {"status": tree.status}
     barrier.setblocking(False)
     try:
         complaint = barrier.recv(64).decode("ascii").split()
@@ -405,9 +465,7 @@ def become(request: dict[str, Any], fds: list[int], barrier: socket.socket) -> N
         # Belt and braces: should the warden be killed, at least the command itself goes with it at once.
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        argv = [item.encode("latin-1") for item in request["argv"]]
-        env = {name.encode("latin-1"): value.encode("latin-1") for name, value in request["env"].items()}
-        cwd = request["cwd"].encode("latin-1")
+        argv, env, cwd = _decoded(request)
         if barrier.recv(1) != GO:
             os._exit(125)
         stage = "cwd"
@@ -422,10 +480,16 @@ def become(request: dict[str, Any], fds: list[int], barrier: socket.socket) -> N
 
 def execute(argv: list[bytes], env: dict[bytes, bytes]) -> None:
     """Replace this process by the program. Raises OSError when none could be executed."""
+    programs = candidates(argv[0], env.get(b"PATH", os.fsencode(os.defpath)))
+    first_that_runs(programs, lambda program: os.execve(program, argv, env))
+
+
+def first_that_runs(programs: Iterable[bytes], start: Callable[[bytes], Result]) -> Result:
+    """Start the first program that can be. Raises OSError when none can."""
     failure = OSError(errno.ENOENT, "not found")
-    for program in candidates(argv[0], env.get(b"PATH", os.fsencode(os.defpath))):
+    for program in programs:
         try:
-            os.execve(program, argv, env)
+            return start(program)
         except OSError as error:
             # As execvp: go on past what is not there, but remember that something could not be executed.
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):

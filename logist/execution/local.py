@@ -356,13 +356,15 @@ class _Plumbing(NamedTuple):
     stdin: int
     stdout: int
     stderr: int
-    streams: tuple[_Stream, _Stream]
+    streams: tuple[_Stream, ...]
 
     @classmethod
     def lay(cls, command: Command, sink: OutputSink | None, stack: ExitStack) -> _Plumbing:
         """Open everything; `stack` closes what is still open in the end."""
         stdin = _input(command.stdin, stack)
         out, stdout = _output("stdout", command.stdout_log, command.log_limit, sink, stack)
+        if command.one_stream:
+            return cls(stdin, stdout, stdout, (out,))
         err, stderr = _output("stderr", command.stderr_log, command.log_limit, sink, stack)
         return cls(stdin, stdout, stderr, (out, err))
 
@@ -438,18 +440,20 @@ class _Execution:
             raise
 
     def _carry_out(self) -> dict[str, Any]:
-        """Start, hold at the barrier for `on_started`, watch to the end; the warden's last word."""
+        """Start, hold at the barrier when there is an `on_started`, watch to the end; the warden's last word."""
         plumbing = self._plumbing
         self._warden.start(
-            _request(self._command, self._grace),
+            _request(self._command, self._grace, held=self._on_started is not None),
             [plumbing.stdin, plumbing.stdout, plumbing.stderr, *self._command.inherit],
         )
+        if self._on_started is None:
+            self._going = True
+            return self._watch()
         message = self._warden.receive()
         if "pid" not in message:
             return message
         self._process = ProcessIdentity(message["pid"], message["start_time"], boot_id())
-        if self._on_started is not None:
-            self._on_started(self._process)
+        self._on_started(self._process)
         self._began = self._last_output = self._last_look = time.monotonic()
         # Before the order is sent: should that fail half-way, the command may have run.
         self._going = True
@@ -518,10 +522,11 @@ class _Execution:
             detail = _why_not(self._command, message["failed"], message["errno"])
             missing = message["failed"] == "exec" and message["errno"] in _MISSING
             return CommandResult(Ended.NOT_STARTED, None, duration, out, err, detail=detail, program_missing=missing)
-        code = _exit_code(message["status"])
+        code, number = _exit_code(message["status"])
         if self._stop is not None and message["stopped"]:
-            return CommandResult(self._stop.ended, code, duration, out, err, detail=self._stop.why)
-        return CommandResult(Ended.EXITED, code, duration, out, err, detail=_signal_name(message["status"]))
+            return CommandResult(self._stop.ended, code, duration, out, err, signal=number, detail=self._stop.why)
+        detail = _signal_name(number)
+        return CommandResult(Ended.EXITED, code, duration, out, err, signal=number, detail=detail)
 
     def _lost(self) -> CommandResult:
         """The warden is gone: see that nothing lives, and say that the end is not known."""
@@ -529,19 +534,19 @@ class _Execution:
         if not self._going:
             why = "the process that watches commands ended before the command ran"
             return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=why)
-        if self._process is not None:
-            # The keeper may have been killed too; the command's own session can still be found.
-            killed += kill_leftovers(self._process)
+        if self._process is not None or self._command.marker is not None:
+            # The keeper may have been killed too; the command's own session, or its mark, can still be found.
+            killed += kill_leftovers(self._process, marker=self._command.marker)
         duration = time.monotonic() - self._began
         out, err = self._collect()
         detail = "the process that watched the command was killed"
         return CommandResult(Ended.LOST, None, duration, out, err, survivors_killed=killed, detail=detail)
 
     def _collect(self) -> tuple[StreamResult, StreamResult]:
-        out, err = self._plumbing.streams
-        out.drain()
-        err.drain()
-        return out.finish(), err.finish()
+        for stream in self._plumbing.streams:
+            stream.drain()
+        out, *rest = (stream.finish() for stream in self._plumbing.streams)
+        return out, rest[0] if rest else StreamResult()
 
 
 def _unrunnable(command: Command) -> str | None:
@@ -563,8 +568,9 @@ def _unrunnable(command: Command) -> str | None:
     return None
 
 
-def _request(command: Command, grace: float) -> dict[str, Any]:
+def _request(command: Command, grace: float, *, held: bool) -> dict[str, Any]:
     return {
+        "held": held,
         "argv": [_spell(item) for item in command.spelled],
         "cwd": _spell(str(command.cwd)),
         "env": {_spell(name): _spell(value) for name, value in command.env.items()},
@@ -592,15 +598,15 @@ def _why_not(command: Command, stage: str, number: int) -> str:
     return f"the program {program} can't be executed: {reason}"
 
 
-def _exit_code(status: int) -> int:
+def _exit_code(status: int) -> tuple[int, int]:
+    """The exit code as a shell would give it, and the signal, 0 for none."""
     code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code
+    return (128 - code, -code) if code < 0 else (code, 0)
 
 
-def _signal_name(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
+def _signal_name(number: int) -> str:
+    if number == 0:
         return ""
     with suppress(ValueError):
-        return f"killed by {signal.Signals(-code).name}"
-    return f"killed by signal {-code}"
+        return f"killed by {signal.Signals(number).name}"
+    return f"killed by signal {number}"

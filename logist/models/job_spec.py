@@ -5,17 +5,66 @@ camelCase on disk. What Helios emits is read as it is; keys that Logist does not
 
 from __future__ import annotations
 
-from typing import Annotated
+import os.path
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from logist.command_lines import merged_file
+
+#: What `--chunk` and the logs mean by these is something else.
+RESERVED_IDS = frozenset({"auto", "merge"})
+#: The largest whole number that every reader of JSON gets right.
+_LARGEST = 2**53 - 1
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_ID = "must be a whole number of 0 or more, or a name of at most 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
+_COMMAND = "must be one line, or a list of words"
+
+
+def _whole(value: Any) -> Any:
+    """Writers of JSON without integers write 30.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _chunk_id(value: Any) -> int | str:
+    whole = _whole(value)
+    if isinstance(whole, int) and not isinstance(whole, bool) and 0 <= whole <= _LARGEST:
+        return whole
+    if isinstance(whole, str) and re.fullmatch(_NAME, whole):
+        return whole
+    raise PydanticCustomError("chunk_id", _ID)
+
+
+def _spec_id(value: Any) -> int | str | None:
+    if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
+        return value
+    raise PydanticCustomError("spec_id", "must be a whole number or text")
+
+
+def _command_line(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    raise PydanticCustomError("command_line", _COMMAND)
+
 
 #: Helios counts chunks; others name them. A name is a part of file names.
-ChunkId = Annotated[int, Field(strict=True, ge=0)] | Annotated[
-    str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+ChunkId = Annotated[
+    Annotated[int, Field(ge=0, le=_LARGEST)] | Annotated[str, Field(pattern=f"^{_NAME}$")],
+    BeforeValidator(_chunk_id),
 ]
 #: One line as a shell or Helios would read it, or the argument vector itself.
-CommandLine = str | tuple[str, ...]
+CommandLine = Annotated[str | tuple[str, ...], BeforeValidator(_command_line)]
+Natural = Annotated[int, Field(strict=True, ge=0, le=_LARGEST), BeforeValidator(_whole)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=_LARGEST), BeforeValidator(_whole)]
+#: Kept as it is written: 30 does not become 30.0.
+Rate = Annotated[int, Field(strict=True, gt=0)] | Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Seconds = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class SpecRecord(BaseModel):
@@ -27,31 +76,163 @@ class SpecRecord(BaseModel):
 class RenderJobMetadata(SpecRecord):
     """What the whole video is. `duration` is in seconds; `width` and `height` in pixels."""
 
-    total_frames: Annotated[int, Field(strict=True, ge=1)]
-    fps: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    width: Annotated[int, Field(strict=True, ge=1)]
-    height: Annotated[int, Field(strict=True, ge=1)]
-    duration: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    total_frames: Positive
+    fps: Rate
+    width: Positive
+    height: Positive
+    duration: Seconds
+
+
+#: The few sets of keys that chunks without unknown keys can have.
+_key_sets: dict[frozenset[str], set[str]] = {}
+_NO_EXTRA: dict[str, Any] = {}
 
 
 class RenderJobChunk(SpecRecord):
     """A range of frames, the command that makes it, and the file that is made, relative to the spec's folder."""
 
     id: ChunkId
-    start_frame: Annotated[int, Field(strict=True, ge=0)]
-    frame_count: Annotated[int, Field(strict=True, ge=1)]
+    start_frame: Natural
+    frame_count: Positive
     #: Empty: the command makes no file, and its exit code is all that is known of it.
-    output_file: str = ""
+    output_file: Annotated[str, Field(strict=True)] = ""
     command: CommandLine
+
+    @property
+    def end_frame(self) -> int:
+        """The first frame after the chunk."""
+        return self.start_frame + self.frame_count
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Share what says which keys were given: it is most of a chunk's memory, and a spec may have 10,000."""
+        if self.__pydantic_extra__:
+            return
+        keys = self.__pydantic_fields_set__
+        object.__setattr__(self, "__pydantic_fields_set__", _key_sets.setdefault(frozenset(keys), keys))
+        object.__setattr__(self, "__pydantic_extra__", _NO_EXTRA)
 
 
 class RenderJobSpec(SpecRecord):
     """A whole render in chunks."""
 
-    id: str | None = None
+    id: Annotated[int | str | None, BeforeValidator(_spec_id)] = None
     metadata: RenderJobMetadata
     chunks: Annotated[tuple[RenderJobChunk, ...], Field(min_length=1)]
     #: Empty: there is nothing to merge.
     merge_command: CommandLine = ""
-    #: The merged file. Specs of Helios name it in the merge command only: see `spec_files.merged_file`.
-    output: str | None = None
+    #: The merged file. Specs of Helios name it in the merge command only: see `merged_output`.
+    output: Annotated[str, Field(strict=True)] | None = None
+
+    @property
+    def merged_output(self) -> str | None:
+        """The merged file as the spec names it, relative to its folder; None when nothing says what it is."""
+        return self.output or merged_file(self.merge_command)
+
+
+# --- What is wrong with a spec that has the right shape ------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """What is wrong, and where: `chunks[3].startFrame`."""
+
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
+
+
+def spec_problems(spec: RenderJobSpec) -> tuple[Problem, ...]:
+    """All that is wrong with how the parts of a spec fit together; empty for a sound one.
+
+    Ranges are frame numbers of the whole video: a part of it may begin anywhere, but between the chunks no frame is
+    made twice or missing. The chunks may stand in any order.
+    """
+    checks: tuple[Callable[[RenderJobSpec], Iterator[Problem]], ...] = (_totals, _ids, _commands, _outputs, _ranges)
+    return tuple(problem for check in checks for problem in check(spec))
+
+
+def _totals(spec: RenderJobSpec) -> Iterator[Problem]:
+    made, total = sum(chunk.frame_count for chunk in spec.chunks), spec.metadata.total_frames
+    if made != total:
+        yield Problem("metadata.totalFrames", f"is {total}, but the chunks make {made} frames")
+
+
+def _ids(spec: RenderJobSpec) -> Iterator[Problem]:
+    # `--chunk 1` and a file name can't tell 1 from "1".
+    for place, first in _repeated(str(chunk.id) for chunk in spec.chunks):
+        yield Problem(f"chunks[{place}].id", f"{spec.chunks[place].id} is the id of chunks[{first}] too")
+    for place, chunk in enumerate(spec.chunks):
+        if chunk.id in RESERVED_IDS:
+            yield Problem(f"chunks[{place}].id", f"{chunk.id} is a word that Logist uses; choose another")
+
+
+def _commands(spec: RenderJobSpec) -> Iterator[Problem]:
+    for place, chunk in enumerate(spec.chunks):
+        yield from _command_problems(f"chunks[{place}].command", chunk.command)
+    if spec.merge_command:
+        yield from _command_problems("mergeCommand", spec.merge_command)
+
+
+def _command_problems(place: str, command: str | tuple[str, ...]) -> Iterator[Problem]:
+    words = (command,) if isinstance(command, str) else command
+    if not words or not words[0].strip():
+        yield Problem(place, "is empty")
+    elif any("\0" in word for word in words):
+        yield Problem(place, "holds a NUL character")
+
+
+def _outputs(spec: RenderJobSpec) -> Iterator[Problem]:
+    merged = spec.merged_output
+    named = merged_file(spec.merge_command)
+    if merged and named and not _may_be_same(merged, named):
+        yield Problem("output", f"is {merged}, but mergeCommand writes {named}")
+    if merged:
+        yield from _name_problems("output" if spec.output else "mergeCommand", merged)
+    outputs = [(place, chunk.output_file) for place, chunk in enumerate(spec.chunks) if chunk.output_file]
+    for place, name in outputs:
+        yield from _name_problems(f"chunks[{place}].outputFile", name)
+        if merged and os.path.normpath(name) == os.path.normpath(merged):
+            yield Problem(f"chunks[{place}].outputFile", f"{name} is the merged file")
+    for index, first in _repeated(os.path.normpath(name) for _, name in outputs):
+        place, name = outputs[index]
+        yield Problem(f"chunks[{place}].outputFile", f"{name} is the output of chunks[{outputs[first][0]}] too")
+
+
+def _may_be_same(one: str, other: str) -> bool:
+    """Whether two names can mean one file; the folder of the spec, which could tell, is not known here."""
+    return one.startswith("/") != other.startswith("/") or os.path.normpath(one) == os.path.normpath(other)
+
+
+def _name_problems(place: str, name: str) -> Iterator[Problem]:
+    if "\0" in name:
+        yield Problem(place, "holds a NUL character")
+    elif name.rpartition("/")[2] in ("", ".", ".."):
+        yield Problem(place, f"{name} is a folder, not a file")
+
+
+def _ranges(spec: RenderJobSpec) -> Iterator[Problem]:
+    in_order = sorted(range(len(spec.chunks)), key=lambda place: spec.chunks[place].start_frame)
+    # The chunk that reaches furthest so far: not always the one before.
+    last = in_order[0]
+    for place in in_order[1:]:
+        start, end = spec.chunks[place].start_frame, spec.chunks[last].end_frame
+        where = f"chunks[{place}].startFrame"
+        if start < end:
+            yield Problem(where, f"frame {start} is made by chunks[{last}] too")
+        elif start > end:
+            yield Problem(where, f"no chunk makes {_frames(end, start - 1)} before it")
+        if spec.chunks[place].end_frame > end:
+            last = place
+
+
+def _frames(first: int, last: int) -> str:
+    return f"frame {first}" if first == last else f"frames {first} to {last}"
+
+
+def _repeated(values: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """The place of each value that stood there before, and the place where it stood first."""
+    first: dict[str, int] = {}
+    for place, value in enumerate(values):
+        if first.setdefault(value, place) != place:
+            yield place, first[value]

@@ -1,0 +1,263 @@
+"""Runs one command of a render spec, a chunk's or the merge, and judges what it made."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from logist.chunk_options import ExecutionOptions
+from logist.chunks import (
+    ChunkEvent,
+    ChunkId,
+    ChunkProgressed,
+    ChunkResult,
+    ChunkStarted,
+    ChunkStatus,
+    Evidence,
+    MergeResult,
+    MergeStarted,
+    Notice,
+)
+from logist.command_lines import Spelled, merged_file, resolve, spell
+from logist.errors import StorageFailed
+from logist.execution import CancelCheck, Command, CommandResult, Ended, WorkerAdapter
+from logist.models.job_spec import CommandLine, RenderJobChunk, RenderJobSpec
+from logist.progress_lines import FrameCounter
+from logist.render.verify import Expected, Verified, verify, why_not_decoded
+
+#: Bytes kept of what one command prints, in its log and in memory.
+LOG_LIMIT = 4_000_000
+#: Bytes of it that are shown of a command that failed.
+_TAIL = 2_000
+#: Seconds between two events of one chunk's progress.
+_PROGRESS_PACE = 0.1
+#: Tell a command which chunk it is, and its processes from all others.
+CHUNK_VARIABLE = "LOGIST_CHUNK"
+TOKEN_VARIABLE = "LOGIST_CHUNK_TOKEN"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt at a chunk that ended. `lost`: another worker should get it; `hopeless`: nobody."""
+
+    result: ChunkResult
+    lost: bool = False
+    hopeless: bool = False
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every command of one run has in common."""
+
+    adapter: WorkerAdapter
+    spec: RenderJobSpec
+    options: ExecutionOptions
+    token: str
+    cancel: CancelCheck
+    tell: Callable[[ChunkEvent], None]
+    #: Takes what a command prints; None: nobody wants it.
+    pass_on: Callable[[ChunkId | None, bytes], None] | None
+
+
+def how_to_run(command: CommandLine) -> Spelled:
+    """How a command of a spec is run on this machine. Raises AgentUnavailable, UsageProblem."""
+    return resolve(spell(command), shutil.which, (sys.executable, "-m", "logist"))
+
+
+def merged_path(spec: RenderJobSpec, job_dir: Path) -> Path | None:
+    """The file that the merge makes, None when the spec doesn't say."""
+    name = spec.output or merged_file(spec.merge_command)
+    return job_dir / name if name else None
+
+
+def attempt_chunk(bench: Bench, chunk: RenderJobChunk, number: int) -> Attempt:
+    """Run a chunk's command once and look at what it made. Raises StorageFailed, and what the recorder raises."""
+    options = bench.options
+    log = _log(options, f"{chunk.id}" if number == 1 else f"{chunk.id}.{number}")
+    path = options.job_dir / chunk.output_file if chunk.output_file else None
+    if path is not None:
+        _make_way(path)
+    if options.recorder is not None:
+        options.recorder.began(chunk, number, _spelled(log))
+    bench.tell(
+        ChunkStarted(
+            chunk=chunk.id,
+            attempt=number,
+            start_frame=chunk.start_frame,
+            frame_count=chunk.frame_count,
+            log=_spelled(log),
+        )
+    )
+    began_at = time.time()
+    ran = bench.adapter.run(
+        _command(bench, chunk.command, log, chunk.id, options.timeout),
+        cancel=bench.cancel,
+        on_output=_follow(bench, chunk),
+    )
+    result = _judge_chunk(bench, chunk, number, ran, path, log)
+    if options.recorder is not None:
+        options.recorder.ended(chunk, result, began_at, ran.stdout.total)
+    return Attempt(result, lost=ran.ended is Ended.LOST, hopeless=ran.program_missing)
+
+
+def _judge_chunk(
+    bench: Bench, chunk: RenderJobChunk, number: int, ran: CommandResult, path: Path | None, log: Path | None
+) -> ChunkResult:
+    seen = _look(bench, ran, path, chunk.output_file, chunk.frame_count)
+    return ChunkResult(
+        chunk=chunk.id,
+        start_frame=chunk.start_frame,
+        frame_count=chunk.frame_count,
+        attempt=number,
+        status=_status(ran, seen.problem),
+        exit_code=ran.exit_code,
+        signal=ran.signal,
+        duration=round(ran.duration, 3),
+        problem=seen.problem,
+        output=seen.output,
+        log=_spelled(log),
+        tail=_tail(ran) if seen.problem else "",
+    )
+
+
+def merge_chunks(bench: Bench) -> MergeResult:
+    """Run the merge command once and look at the merged file. Raises StorageFailed, and what the recorder raises."""
+    spec, options = bench.spec, bench.options
+    log = _log(options, "merge")
+    bench.tell(MergeStarted(log=_spelled(log)))
+    path = merged_path(spec, options.job_dir)
+    before = _identity(path)
+
+    def received(_stream: str, data: bytes) -> None:
+        if bench.pass_on is not None:
+            bench.pass_on(None, data)
+
+    ran = bench.adapter.run(
+        _command(bench, spec.merge_command, log, "merge", None), cancel=bench.cancel, on_output=received
+    )
+    result = _judge_merge(bench, ran, path, before, log)
+    if options.recorder is not None:
+        options.recorder.merged(result)
+    return result
+
+
+def _judge_merge(
+    bench: Bench, ran: CommandResult, path: Path | None, before: tuple[int, ...], log: Path | None
+) -> MergeResult:
+    name = "" if path is None else path.name
+    seen = _look(bench, ran, path, name, bench.spec.metadata.total_frames)
+    if ran.ok and path is None:
+        bench.tell(Notice(message='the merged file is not verified: the spec does not name it (add "output")'))
+    if seen.output is not None and _identity(path) == before:
+        seen = Verified(None, f"exit code 0, but {name} was there before and was not written")
+    return MergeResult(
+        status=_status(ran, seen.problem),
+        exit_code=ran.exit_code,
+        duration=round(ran.duration, 3),
+        problem=seen.problem,
+        output=seen.output,
+        log=_spelled(log),
+        tail=_tail(ran) if seen.problem else "",
+    )
+
+
+def _look(bench: Bench, ran: CommandResult, path: Path | None, name: str, frames: int) -> Verified:
+    """What is wrong with a command that ended, or with its output; else the output, when there is to be one."""
+    problem = _problem_of(ran)
+    if problem or path is None:
+        return Verified(None, problem)
+    size = bench.spec.metadata
+    seen = verify(path, name, Expected(frames, size.width, size.height))
+    if seen.output is None:
+        return Verified(None, f"exit code 0, but {seen.problem}")
+    if seen.output.evidence is Evidence.FILE:
+        why = why_not_decoded(path)
+        bench.tell(Notice(message=f"outputs are there and not empty, but nobody counted their frames: {why}"))
+    return seen
+
+
+def _status(ran: CommandResult, problem: str) -> ChunkStatus:
+    if ran.ended is Ended.CANCELED:
+        return ChunkStatus.STOPPED
+    return ChunkStatus.FAILED if problem else ChunkStatus.DONE
+
+
+def _problem_of(ran: CommandResult) -> str:
+    """Why a command did not do its work; empty when it exited with 0."""
+    if ran.ok:
+        return ""
+    if ran.ended is Ended.EXITED:
+        return f"exit code {ran.exit_code}" + (f", {ran.detail}" if ran.detail else "")
+    return ran.detail or ran.ended.value
+
+
+def _tail(ran: CommandResult) -> str:
+    return ran.stdout.kept[-_TAIL:].decode("utf-8", "replace")
+
+
+def _command(bench: Bench, line: CommandLine, log: Path | None, name: ChunkId, timeout: float | None) -> Command:
+    spelled = how_to_run(line)
+    return Command(
+        cwd=bench.options.job_dir,
+        env={**bench.options.environ, CHUNK_VARIABLE: str(name), TOKEN_VARIABLE: bench.token},
+        argv=spelled.argv,
+        shell=spelled.shell,
+        timeout=timeout,
+        stdout_log=log,
+        one_stream=True,
+        log_limit=LOG_LIMIT,
+        inherit=bench.options.inherit,
+        marker=(TOKEN_VARIABLE, bench.token),
+    )
+
+
+def _follow(bench: Bench, chunk: RenderJobChunk) -> Callable[[str, bytes], None]:
+    """Reads a command's progress as it comes."""
+    counter = FrameCounter(chunk.frame_count, chunk.start_frame)
+    told = time.monotonic() - _PROGRESS_PACE
+
+    def received(_stream: str, data: bytes) -> None:
+        nonlocal told
+        if bench.pass_on is not None:
+            bench.pass_on(chunk.id, data)
+        frames = counter.feed(data)
+        now = time.monotonic()
+        if frames is not None and (now - told >= _PROGRESS_PACE or frames == chunk.frame_count):
+            told = now
+            bench.tell(ChunkProgressed(chunk=chunk.id, frames=frames))
+
+    return received
+
+
+def _log(options: ExecutionOptions, name: str) -> Path | None:
+    return None if options.log_dir is None else options.log_dir / f"{name}.log"
+
+
+def _spelled(log: Path | None) -> str:
+    return "" if log is None else str(log)
+
+
+def _make_way(path: Path) -> None:
+    """Remove what an earlier attempt left: what is there after the command must be the command's."""
+    try:
+        path.unlink(missing_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"the place of the output {path} can't be cleared: {error.strerror}",
+            "check what is there and who owns its folder, then run again",
+        ) from error
+
+
+def _identity(path: Path | None) -> tuple[int, ...]:
+    """What changes when a file is written; empty when there is none."""
+    try:
+        status = path.stat() if path is not None else None
+    except OSError:
+        return ()
+    return () if status is None else (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

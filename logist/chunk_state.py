@@ -1,0 +1,342 @@
+"""The state of a spec's runs on disk, in `.logist/<spec name>/` beside it: manifest, history, logs, joblog.
+
+What counts is the history. A chunk is done only by its own record `chunk_ended`, which is written after its output was
+verified and is on the disk; whatever else lies about is of an attempt that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from logist.chunk_keys import ChunkKeys
+from logist.chunks import ChunkId, ChunkResult, ChunkStatus, MergeResult, Output, RunReport
+from logist.clock import Clock
+from logist.durable import iso, make_durable_folder, replace_file, storage_failed
+from logist.errors import InvalidFile
+from logist.job_files import JobPaths, manifest_bytes
+from logist.journal import Journal
+from logist.lease import Lease
+from logist.lifecycle import JobStatus
+from logist.models.chunk_history import (
+    ChunkBegan,
+    ChunkEnded,
+    ChunkHistoryRecord,
+    ChunkManifest,
+    MergeEnded,
+    RunBegan,
+    RunEnded,
+    read_record,
+    to_document,
+)
+from logist.models.job_spec import RenderJobChunk, RenderJobSpec
+from logist.takeover import take_over
+
+#: Seconds between two manifests of one run.
+_MANIFEST_PACE = 1.0
+_RUNNING = "a runner took the spec"
+#: The columns that GNU parallel's `--joblog` has.
+JOBLOG_HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
+
+
+class StatePaths(NamedTuple):
+    """Every file name of one spec's state. `root` is its folder."""
+
+    root: Path
+
+    @property
+    def job(self) -> JobPaths:
+        """The names that it has in common with a job: manifest, history, lease, requests."""
+        return JobPaths(self.root)
+
+    @property
+    def logs(self) -> Path:
+        """What the commands printed, a file an attempt."""
+        return self.root / "chunks"
+
+    @property
+    def joblog(self) -> Path:
+        """One line an attempt, for who knows GNU parallel."""
+        return self.root / "joblog.tsv"
+
+
+def state_paths(folder: Path, name: str) -> StatePaths:
+    """Where the state of the spec `name` in `folder` is. `.logist/jobs` is the folder of the jobs."""
+    return StatePaths(folder / ".logist" / (f"{name}.spec" if name == "jobs" else name))
+
+
+@dataclass
+class SpecPast:
+    """What the history says: the last end of each chunk, what was running, and how the last run ended."""
+
+    began: RunBegan | None = None
+    ended: RunEnded | None = None
+    chunks: dict[ChunkId, ChunkEnded] = field(default_factory=dict)
+    running: dict[ChunkId, ChunkBegan] = field(default_factory=dict)
+    merge: MergeEnded | None = None
+
+    def take(self, record: ChunkHistoryRecord) -> None:
+        """Lay one more record over it."""
+        match record:
+            case RunBegan():
+                self.began, self.ended = record, None
+                self.running.clear()
+            case ChunkBegan():
+                self.running[record.chunk] = record
+                # Its output is being overwritten from here on.
+                self.chunks.pop(record.chunk, None)
+            case ChunkEnded():
+                self.running.pop(record.chunk, None)
+                self.chunks[record.chunk] = record
+            case MergeEnded():
+                self.merge = record
+            case RunEnded():
+                self.ended = record
+                self.running.clear()
+
+    def done(self) -> dict[ChunkId, ChunkEnded]:
+        """The chunks that a record says are done."""
+        return {chunk: ended for chunk, ended in self.chunks.items() if ended.status is ChunkStatus.DONE}
+
+
+def read_records(paths: StatePaths) -> Iterator[tuple[str, ChunkHistoryRecord]]:
+    """Every record with its time (ISO 8601), oldest first; none when nothing was run. Raises InvalidFile."""
+    if not paths.job.history.exists():
+        return
+    for line in Journal(paths.job.history).read_all():
+        try:
+            yield line.at, read_record(line.record)
+        except ValueError as error:
+            raise InvalidFile(
+                f"{paths.job.history}, record {line.seq}, is not one of a chunk run",
+                "a newer Logist may have written it; upgrade, or move the folder away to start afresh",
+            ) from error
+
+
+def read_past(paths: StatePaths) -> SpecPast:
+    """What the history says. Raises InvalidFile when it is damaged."""
+    past = SpecPast()
+    for _, record in read_records(paths):
+        past.take(record)
+    return past
+
+
+class SpecState:
+    """One spec's state, held by this process: the only way to write it. A `Recorder`; several threads may use it."""
+
+    def __init__(self, paths: StatePaths, lease: Lease, clock: Clock) -> None:
+        self.paths = paths
+        self.lease = lease
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._journal = _open_journal(paths)
+        #: What the history says.
+        self.past = read_past(paths)
+        self._run = RunBegan(spec_sha256="", chunks=0, frames=0, skipped=0, skipped_frames=0, concurrency=0)
+        self._name = ""
+        self._keys: ChunkKeys | None = None
+        #: The keys of the running chunks, as they were when the chunks began.
+        self._running: dict[ChunkId, str] = {}
+        #: Where each chunk stands in the spec, from 1.
+        self._order: dict[ChunkId, int] = {}
+        self._outputs: dict[ChunkId, Output] = {}
+        self._done = self._failed = self._frames_done = 0
+        self._manifest_at = 0.0
+        try:
+            self._joblog = _open_joblog(paths.joblog)
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def begin(
+        self,
+        run: RunBegan,
+        spec: RenderJobSpec,
+        name: str,
+        keys: ChunkKeys,
+        outputs: Mapping[ChunkId, Output | None],
+    ) -> None:
+        """A run begins; `outputs` are of the chunks that are done already."""
+        self._run, self._name, self._keys = run, name, keys
+        self._order = {chunk.id: number for number, chunk in enumerate(spec.chunks, start=1)}
+        self._outputs = {chunk: output for chunk, output in outputs.items() if output is not None}
+        self._done, self._frames_done = run.skipped, run.skipped_frames
+        self._record(run, sync=True)
+        self._save(JobStatus.RUNNING, _RUNNING)
+
+    def began(self, chunk: RenderJobChunk, attempt: int, log: str) -> None:
+        """An attempt begins."""
+        # Now and not at its end: an input that is changed under way must not pass for the one that was read.
+        self._running[chunk.id] = "" if self._keys is None else self._keys.of_chunk(chunk)
+        self._record(ChunkBegan(chunk=chunk.id, attempt=attempt, log=log))
+
+    def ended(self, chunk: RenderJobChunk, result: ChunkResult, began_at: float, received: int) -> None:
+        """An attempt ended; a verified output is on the disk before the record says so."""
+        key = self._running.pop(chunk.id, "")
+        self._record(
+            ChunkEnded(
+                chunk=chunk.id,
+                attempt=result.attempt,
+                key=key if result.status is ChunkStatus.DONE else "",
+                status=result.status,
+                start_frame=chunk.start_frame,
+                frames=chunk.frame_count,
+                exit_code=result.exit_code,
+                signal=result.signal,
+                duration=result.duration,
+                problem=result.problem,
+                output=result.output,
+                log=result.log,
+            )
+        )
+        self._log_job(chunk, result, began_at, received)
+        if result.output is not None:
+            # Outside the lock: the others need not wait. A chunk without output is only run again.
+            self._sync()
+        if time.monotonic() - self._manifest_at > _MANIFEST_PACE:
+            self._save(JobStatus.RUNNING, _RUNNING)
+
+    def merged(self, result: MergeResult) -> None:
+        """The merge ended."""
+        self._record(
+            MergeEnded(
+                key=self._merge_key(),
+                status=result.status,
+                exit_code=result.exit_code,
+                duration=result.duration,
+                problem=result.problem,
+                output=result.output,
+                log=result.log,
+            ),
+            sync=True,
+        )
+
+    def end(self, report: RunReport) -> None:
+        """The run is over."""
+        self._record(RunEnded(status=report.status, reason=report.reason), sync=True)
+        self._save(report.status, report.reason)
+
+    def close(self) -> None:
+        """Close the files and give the lease back."""
+        os.close(self._joblog)
+        self._journal.close()
+        self.lease.release()
+
+    def _merge_key(self) -> str:
+        return "" if self._keys is None else self._keys.of_merge(map(self._outputs.get, self._order))
+
+    def _record(self, record: ChunkHistoryRecord, *, sync: bool = False) -> None:
+        with self._lock:
+            self._journal.append(self._clock.now(), to_document(record), sync=sync)
+            if isinstance(record, ChunkEnded) and record.status is ChunkStatus.DONE:
+                self._done += 1
+                self._frames_done += record.frames
+                if record.output is not None:
+                    self._outputs[record.chunk] = record.output
+            elif isinstance(record, ChunkEnded) and record.status is ChunkStatus.FAILED:
+                self._failed += 1
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._journal.fileno())
+        except OSError as error:
+            raise storage_failed("sync", self.paths.job.history, error) from error
+
+    def _log_job(self, chunk: RenderJobChunk, result: ChunkResult, began_at: float, received: int) -> None:
+        command = chunk.command if isinstance(chunk.command, str) else " ".join(chunk.command)
+        columns = (
+            self._order.get(chunk.id, 0),
+            ":",
+            f"{began_at:.3f}",
+            f"{result.duration:.3f}",
+            0,
+            received,
+            -1 if result.exit_code is None else 0 if result.signal else result.exit_code,
+            result.signal,
+            " ".join(command.split()),
+        )
+        line = "\t".join(map(str, columns)) + "\n"
+        try:
+            os.write(self._joblog, line.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            raise storage_failed("write", self.paths.joblog, error) from error
+
+    def _save(self, status: JobStatus, reason: str) -> None:
+        began = self._run
+        with self._lock:
+            self._manifest_at = time.monotonic()
+            manifest = ChunkManifest(
+                spec=self._name,
+                spec_sha256=began.spec_sha256,
+                seq=self._journal.last_seq,
+                updated_at=iso(self._clock.now()),
+                status=status,
+                reason=reason,
+                chunks=began.chunks,
+                done=self._done,
+                failed=self._failed,
+                frames=began.frames,
+                frames_done=self._frames_done,
+            )
+            replace_file(self.paths.job.manifest, manifest_bytes(to_document(manifest)))
+
+
+@contextlib.contextmanager
+def open_state(paths: StatePaths, clock: Clock) -> Iterator[SpecState]:
+    """Hold the state of a spec. Raises JobBusy when another runner does, InvalidFile, StorageFailed."""
+    _make_folders(paths)
+
+    def take() -> SpecState:
+        lease = Lease.take(paths.job, command="run", at=clock.now())
+        try:
+            return SpecState(paths, lease, clock)
+        except BaseException:
+            lease.release()
+            raise
+
+    state = take_over(paths.job, clock, take)
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+def _make_folders(paths: StatePaths) -> None:
+    logist = paths.root.parent
+    if not logist.is_dir():
+        make_durable_folder(logist)
+    ignore = logist / ".gitignore"
+    if not ignore.exists():
+        replace_file(ignore, b"*\n")
+    for folder in (paths.root, paths.job.requests, paths.logs):
+        if not folder.is_dir():
+            make_durable_folder(folder)
+
+
+def _open_journal(paths: StatePaths) -> Journal:
+    if not paths.job.history.exists():
+        return Journal.create(paths.job.history)
+    journal = Journal(paths.job.history)
+    journal.open_for_append()
+    return journal
+
+
+def _open_joblog(path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        if os.fstat(fd).st_size == 0:
+            os.write(fd, JOBLOG_HEADER.encode())
+    except OSError as error:
+        raise storage_failed("open", path, error) from error
+    return fd
+
+
+def is_done(ended: ChunkEnded, key: str, unchanged: Callable[[Output], bool]) -> bool:
+    """Whether a chunk need not be run again: its key is the same, and so is its output."""
+    return ended.key == key and (ended.output is None or unchanged(ended.output))

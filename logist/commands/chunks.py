@@ -1,0 +1,230 @@
+"""`logist job run` with a spec: its chunks, several at once, then the merge."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from logist.commands.output import print_json, print_text, tell
+from logist.errors import ExitCode, UsageProblem
+
+if TYPE_CHECKING:
+    from logist.chunk_options import ExecutionOptions
+    from logist.chunks import ChunkId, EventSink, RunReport
+    from logist.command_lines import Spelled
+    from logist.execution import WorkerAdapter
+    from logist.spec_files import LoadedSpec
+    from logist.stop_switch import StopSwitch
+
+
+#: More at once would be a slip of the finger.
+_MOST_AT_ONCE = 1024
+
+
+class SpecOptions(NamedTuple):
+    """The options of `logist job run` for a spec, as they were given. `timeout` is in seconds."""
+
+    chunk: tuple[str, ...] = ()
+    concurrency: str = "1"
+    merge: bool = True
+    merge_only: bool = False
+    retries: int = 0
+    timeout: float | None = None
+    halt: str = "now"
+    adapter: str = "local"
+    force: bool = False
+    dry_run: bool = False
+    trust: bool = False
+    allow_outside: bool = False
+
+    def given(self) -> tuple[str, ...]:
+        """The names of those that were given and mean nothing for a job."""
+        defaults = SpecOptions(timeout=self.timeout)
+        names = (name for name, value, default in zip(self._fields, self, defaults, strict=True) if value != default)
+        return tuple("--no-merge" if name == "merge" else "--" + name.replace("_", "-") for name in names)
+
+
+def run_target(target: str, options: SpecOptions, *, progress: str, verbose: bool) -> int:
+    """Run a spec; the exit code."""
+    from pathlib import Path
+
+    from logist.spec_files import load_spec
+
+    if options.merge_only and (options.chunk or not options.merge):
+        raise UsageProblem("--merge-only excludes --chunk and --no-merge", "give one of them")
+    loaded = load_spec(
+        target,
+        trust=options.trust,
+        allow_outside=options.allow_outside,
+        stdin=lambda: sys.stdin.buffer,
+        cwd=Path.cwd(),
+    )
+    chunk_ids = _selected(loaded, options.chunk)
+    if options.dry_run:
+        return _show_plan(loaded, options, chunk_ids, as_json=progress == "json")
+    return _run(target, loaded, options, chunk_ids, progress=progress, verbose=verbose)
+
+
+def _selected(loaded: LoadedSpec, wanted: tuple[str, ...]) -> frozenset[ChunkId] | None:
+    if not wanted:
+        return None
+    from logist.chunk_selection import select
+
+    return frozenset(select([chunk.id for chunk in loaded.spec.chunks], wanted, os.environ))
+
+
+def _run(
+    target: str,
+    loaded: LoadedSpec,
+    options: SpecOptions,
+    chunk_ids: frozenset[ChunkId] | None,
+    *,
+    progress: str,
+    verbose: bool,
+) -> int:
+    from contextlib import closing
+
+    from logist.chunks import RunFinished
+    from logist.commands.signals import stop_on_signals
+    from logist.console.chunks import open_chunk_display
+    from logist.execution.adapters import open_adapter
+    from logist.spec_runs import exit_code_of
+    from logist.stop_switch import StopSwitch
+
+    stop = StopSwitch()
+    # A stateless worker's terminal is the log of what runs it: no bars between the lines of its command.
+    shown = "plain" if chunk_ids is not None and progress in ("auto", "tty") else progress
+    with (
+        closing(open_adapter(options.adapter)) as adapter,
+        open_chunk_display(shown, environ=os.environ, verbose=verbose) as sink,
+        stop_on_signals(stop),
+    ):
+        execution = _options(loaded, options, stop, sink)
+        report = _execute(loaded, options, chunk_ids, adapter, execution, quiet=progress in ("json", "none"))
+        code = exit_code_of(report, stop.exit_code)
+        sink(RunFinished(report=report, exit_code=int(code)))
+    if progress not in ("json", "none"):
+        _show_end(target, report)
+    return int(code)
+
+
+def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: EventSink) -> ExecutionOptions:
+    from logist.chunk_options import ExecutionOptions
+    from logist.chunks import Halt
+
+    def cancel() -> str | None:
+        return "stopped by the operator" if stop.now else None
+
+    def drain() -> str | None:
+        return "stopped by the operator once the running chunks had ended" if stop.after_step else None
+
+    return ExecutionOptions(
+        job_dir=loaded.folder,
+        concurrency=_concurrency(options.concurrency),
+        merge=options.merge,
+        retries=options.retries,
+        halt=Halt(options.halt),
+        timeout=options.timeout,
+        environ=dict(os.environ),
+        on_progress=sink,
+        cancel=cancel,
+        drain=drain,
+        name=loaded.name,
+    )
+
+
+def _concurrency(text: str) -> int:
+    """How many chunks run at once. Raises UsageProblem."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_AT_ONCE:
+        return int(text)
+    raise UsageProblem(
+        f"--concurrency {text!r} is not a number of chunks",
+        f"give 1 to {_MOST_AT_ONCE}, or auto: one for each processor",
+    )
+
+
+def _execute(
+    loaded: LoadedSpec,
+    options: SpecOptions,
+    chunk_ids: frozenset[ChunkId] | None,
+    adapter: WorkerAdapter,
+    execution: ExecutionOptions,
+    *,
+    quiet: bool,
+) -> RunReport:
+    from dataclasses import replace
+
+    if chunk_ids is None:
+        from logist.clock import SystemClock
+        from logist.spec_runs import run_spec
+
+        return run_spec(loaded, adapter, execution, SystemClock(), force=options.force, merge_only=options.merge_only)
+    from logist.job_executor import JobExecutor
+
+    # The stateless worker: no lease, no state, no merge; what the commands print is what this command prints.
+    passed_on = None if quiet else _pass_on
+    stateless = replace(execution, chunk_ids=chunk_ids, merge=False, on_output=passed_on)
+    return JobExecutor(adapter).execute(loaded.spec, stateless)
+
+
+def _pass_on(_chunk: ChunkId | None, data: bytes) -> None:
+    from logist.plain_text import plain_text
+
+    # Bytes as they are for a file or a pipe; a terminal gets no control sequences of strangers.
+    click.echo(plain_text(data) if sys.stderr.isatty() else data, nl=False, err=True)
+
+
+def _show_end(target: str, report: RunReport) -> None:
+    """The chunks, the verdict, and what to do next, on stderr."""
+    from logist.console import drawn
+    from logist.console.chunk_tables import outcome_lines, summary_lines
+
+    click.echo(f"\n{drawn(lambda width: summary_lines(report, width), sys.stderr)}", err=True)
+    click.echo(f"\n{drawn(lambda width: outcome_lines(report, target, width), sys.stderr)}", err=True)
+
+
+def _show_plan(loaded: LoadedSpec, options: SpecOptions, chunk_ids: frozenset[ChunkId] | None, *, as_json: bool) -> int:
+    """What a run would do; nothing changes."""
+    from logist.chunk_attempts import how_to_run
+    from logist.spec_runs import preview_run
+
+    # A stateless worker runs what it is told to, whatever was done before.
+    plan = preview_run(loaded, force=options.force or chunk_ids is not None)
+    chunks = [
+        chunk
+        for chunk in loaded.spec.chunks
+        if chunk.id in plan.run and (chunk_ids is None or chunk.id in chunk_ids) and not options.merge_only
+    ]
+    merges = bool(loaded.spec.merge_command) and options.merge and chunk_ids is None and not plan.merged
+    if as_json:
+        rows = [
+            {
+                "chunk": chunk.id,
+                "startFrame": chunk.start_frame,
+                "frameCount": chunk.frame_count,
+                "outputFile": chunk.output_file,
+                "command": _words(how_to_run(chunk.command)),
+            }
+            for chunk in chunks
+        ]
+        merge = _words(how_to_run(loaded.spec.merge_command)) if merges else None
+        print_json({"spec": loaded.name, "run": rows, "skip": sorted(plan.done, key=str), "merge": merge})
+        return ExitCode.SUCCESS
+    import shlex
+
+    for chunk in chunks:
+        print_text(f"chunk {chunk.id}: {shlex.join(_words(how_to_run(chunk.command)))}")
+    if merges:
+        print_text(f"merge: {shlex.join(_words(how_to_run(loaded.spec.merge_command)))}")
+    skipped = 0 if chunk_ids is not None else len(plan.done)
+    tell(f"would run {len(chunks)} of {len(loaded.spec.chunks)} chunks; {skipped} are done and unchanged")
+    return ExitCode.SUCCESS
+
+
+def _words(spelled: Spelled) -> tuple[str, ...]:
+    return spelled.argv if spelled.shell is None else ("/bin/sh", "-c", spelled.shell)

@@ -1,0 +1,312 @@
+"""Runs the chunks of a render spec, several at a time, through a `WorkerAdapter`, verifies what they make, then merges.
+
+A chunk is done when its command exits 0 *and* its output is there and whole. Knows nothing of state on disk: who
+wants to go on later hands in what is done already, and a `Recorder`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from logist.chunk_attempts import Attempt, Bench, attempt_chunk, how_to_run, merge_chunks
+from logist.chunk_options import ExecutionOptions
+from logist.chunks import (
+    ChunkEvent,
+    ChunkFinished,
+    ChunkId,
+    ChunkResult,
+    ChunkStatus,
+    Halt,
+    MergeFinished,
+    MergeResult,
+    Notice,
+    RunReport,
+    RunStarted,
+)
+from logist.execution import WorkerAdapter
+from logist.lifecycle import JobStatus
+from logist.models.job_spec import RenderJobChunk, RenderJobSpec
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+#: How often a chunk whose worker was lost is given to another one; it is not the chunk's fault.
+LOST_LIMIT = 5
+#: Seconds: the upper bound of the first random wait before another attempt, doubled each time, and the longest one.
+BACKOFF_START = 1.0
+BACKOFF_LIMIT = 30.0
+
+
+class JobExecutor:
+    """Executes render specs on one adapter."""
+
+    def __init__(self, adapter: WorkerAdapter) -> None:
+        self._adapter = adapter
+
+    def execute(self, spec: RenderJobSpec, options: ExecutionOptions) -> RunReport:
+        """Run the chunks, then merge. What fails is in the report.
+
+        Raises AgentUnavailable before anything runs when a command's program can't be there, StorageFailed when a log
+        or a record can't be written, and whatever the callbacks raise; nothing that was started lives then.
+        """
+        return _Run(self._adapter, spec, options).execute()
+
+
+class _StoppedError(Exception):
+    """The run is over for this chunk while it waited for its next attempt."""
+
+
+class _Run:
+    """One execution. Its threads share what the lock guards."""
+
+    def __init__(self, adapter: WorkerAdapter, spec: RenderJobSpec, options: ExecutionOptions) -> None:
+        self._spec = spec
+        self._options = options
+        self._bench = Bench(
+            adapter=adapter,
+            spec=spec,
+            options=options,
+            token=secrets.token_hex(16),
+            cancel=self._why_kill,
+            tell=self._tell,
+            pass_on=None if options.on_output is None else self._pass_on,
+        )
+        self._lock = threading.Lock()
+        #: Callbacks are called one at a time; one of them may tell the next.
+        self._telling = threading.RLock()
+        self._queue: Iterator[RenderJobChunk] = iter(())
+        self._results: list[ChunkResult] = []
+        self._fault: BaseException | None = None
+        #: Why what runs is killed, and why no more is started; empty while it goes on.
+        self._kill_why = ""
+        self._drain_why = ""
+        self._wake = threading.Event()
+        self._noticed: set[str] = set()
+
+    def execute(self) -> RunReport:
+        """Run it."""
+        began = time.monotonic()
+        wanted = self._wanted()
+        self._check_programs(wanted)
+        self._tell_start(wanted)
+        self._queue = iter(wanted)
+        self._run_all(min(self._options.concurrency, len(wanted)))
+        if self._fault is not None:
+            raise self._fault
+        merge = self._merge()
+        status, reason = self._verdict(merge)
+        skipped = tuple(chunk.id for chunk in self._skipped())
+        return RunReport(
+            status=status,
+            reason=reason,
+            results=tuple(self._results),
+            skipped=skipped,
+            merge=merge,
+            duration=round(time.monotonic() - began, 3),
+            stopped=status is JobStatus.PENDING and bool(self._kill_why or self._drain_why),
+        )
+
+    # --- Which chunks, and the threads that run them ---
+
+    def _wanted(self) -> list[RenderJobChunk]:
+        ids, completed = self._options.chunk_ids, self._options.completed_chunk_ids
+        return [chunk for chunk in self._spec.chunks if (ids is None or chunk.id in ids) and chunk.id not in completed]
+
+    def _skipped(self) -> list[RenderJobChunk]:
+        return [chunk for chunk in self._spec.chunks if chunk.id in self._options.completed_chunk_ids]
+
+    def _check_programs(self, wanted: list[RenderJobChunk]) -> None:
+        for chunk in wanted:
+            how_to_run(chunk.command)
+        if self._options.merge and self._spec.merge_command:
+            how_to_run(self._spec.merge_command)
+
+    def _run_all(self, threads: int) -> None:
+        helpers = [threading.Thread(target=self._work, name=f"chunks-{number}") for number in range(threads)]
+        for helper in helpers:
+            helper.start()
+        try:
+            for helper in helpers:
+                helper.join()
+        except BaseException as fault:
+            self._fail(fault)
+            for helper in helpers:
+                helper.join()
+            raise
+
+    def _work(self) -> None:
+        try:
+            while (chunk := self._next()) is not None:
+                self._run_chunk(chunk)
+        except BaseException as fault:  # noqa: BLE001 - recorded here, raised again by `execute`
+            self._fail(fault)
+
+    def _fail(self, fault: BaseException) -> None:
+        with self._lock:
+            self._fault = self._fault or fault
+        self._kill("the run failed")
+
+    def _next(self) -> RenderJobChunk | None:
+        with self._lock:
+            return None if self._why_drain() else next(self._queue, None)
+
+    def _kill(self, why: str) -> None:
+        self._kill_why = self._kill_why or why
+        self._wake.set()
+
+    def _why_kill(self) -> str | None:
+        if not self._kill_why and self._options.cancel is not None:
+            why = self._options.cancel()
+            if why is not None:
+                self._kill(why or "canceled")
+        return self._kill_why or None
+
+    def _why_drain(self) -> str | None:
+        if not self._drain_why and self._options.drain is not None:
+            self._drain_why = self._options.drain() or ""
+        return self._why_kill() or self._drain_why or None
+
+    # --- One chunk ---
+
+    def _run_chunk(self, chunk: RenderJobChunk) -> None:
+        number = count(1)
+        attempt = attempt_chunk(self._bench, chunk, next(number))
+        if self._deserves_another(attempt):
+            attempt = self._try_again(chunk, attempt, number)
+        result = attempt.result
+        with self._lock:
+            self._results.append(result)
+        self._tell(ChunkFinished(result=result))
+        if self._options.on_chunk_complete is not None:
+            with self._telling:
+                self._options.on_chunk_complete(result)
+        if result.status is ChunkStatus.FAILED:
+            self._halt(result)
+
+    def _halt(self, failed: ChunkResult) -> None:
+        if self._options.halt is Halt.NOW:
+            self._kill(f"chunk {failed.chunk} failed")
+        elif self._options.halt is Halt.SOON:
+            self._drain_why = self._drain_why or f"chunk {failed.chunk} failed"
+
+    def _deserves_another(self, attempt: Attempt) -> bool:
+        failed = attempt.result.status is ChunkStatus.FAILED and not attempt.hopeless
+        return failed and (attempt.lost or self._options.retries > 0) and self._why_kill() is None
+
+    def _try_again(self, chunk: RenderJobChunk, first: Attempt, number: Iterator[int]) -> Attempt:
+        # Slow to import, and most runs never need it.
+        from tenacity import Retrying, retry_if_result, wait_random_exponential
+
+        made: list[Attempt] = []
+
+        def once() -> Attempt:
+            made.append(attempt_chunk(self._bench, chunk, next(number)) if made else first)
+            return made[-1]
+
+        def out_of_tries(_: RetryCallState) -> bool:
+            lost = sum(attempt.lost for attempt in made)
+            return lost > LOST_LIMIT or len(made) - lost > self._options.retries
+
+        def note(state: RetryCallState) -> None:
+            wait = state.next_action.sleep if state.next_action is not None else 0.0
+            self._tell(ChunkFinished(result=replace(made[-1].result, retry_in=round(wait, 3))))
+
+        retrying = Retrying(
+            retry=retry_if_result(self._deserves_another),
+            stop=out_of_tries,
+            wait=wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT),
+            sleep=self._sleep,
+            before_sleep=note,
+            retry_error_callback=lambda _: made[-1],
+        )
+        try:
+            last: Attempt = retrying(once)
+        except _StoppedError:
+            return replace(made[-1], result=replace(made[-1].result, status=ChunkStatus.STOPPED))
+        return last
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._why_drain() is not None:
+                raise _StoppedError
+            self._wake.wait(min(0.1, left))
+
+    # --- The merge, and what is told ---
+
+    def _merge(self) -> MergeResult | None:
+        options = self._options
+        if not options.merge or not self._all_done() or (options.merged and not self._results):
+            return None
+        if not self._spec.merge_command:
+            self._tell(Notice(message="the spec has no merge command: the chunks are left as they are"))
+            return None
+        if self._why_drain() is not None:
+            return None
+        result = merge_chunks(self._bench)
+        self._tell(MergeFinished(result=result))
+        return result
+
+    def _all_done(self) -> bool:
+        done = {result.chunk for result in self._results if result.status is ChunkStatus.DONE}
+        done |= self._options.completed_chunk_ids
+        return all(chunk.id in done for chunk in self._spec.chunks)
+
+    def _verdict(self, merge: MergeResult | None) -> tuple[JobStatus, str]:
+        failed = [result for result in self._results if result.status is ChunkStatus.FAILED]
+        if failed:
+            return JobStatus.INTERVENTION_REQUIRED, _failure_sentence(failed, len(self._spec.chunks))
+        if merge is not None and merge.status is ChunkStatus.FAILED:
+            return JobStatus.INTERVENTION_REQUIRED, f"the merge failed: {merge.problem}"
+        to_merge = bool(self._spec.merge_command) and self._options.merge and not self._options.merged
+        unmerged = merge is None or merge.status is ChunkStatus.STOPPED
+        if (not self._all_done() or (to_merge and unmerged)) and (why := self._kill_why or self._drain_why):
+            return JobStatus.PENDING, why
+        if not self._all_done():
+            return JobStatus.PENDING, "the chunks that were asked for are done, others are not"
+        if merge is None and self._spec.merge_command and not self._options.merged:
+            return JobStatus.PENDING, "all chunks are done and not merged"
+        return JobStatus.SUCCESS, "all chunks are done" + (" and merged" if self._spec.merge_command else "")
+
+    def _tell(self, event: ChunkEvent) -> None:
+        if self._options.on_progress is None:
+            return
+        with self._telling:
+            if isinstance(event, Notice):
+                if event.message in self._noticed:
+                    return
+                self._noticed.add(event.message)
+            self._options.on_progress(event)
+
+    def _pass_on(self, chunk: ChunkId | None, data: bytes) -> None:
+        if self._options.on_output is not None:
+            with self._telling:
+                self._options.on_output(chunk, data)
+
+    def _tell_start(self, wanted: list[RenderJobChunk]) -> None:
+        skipped = self._skipped()
+        skipped_frames = sum(chunk.frame_count for chunk in skipped)
+        self._tell(
+            RunStarted(
+                spec=self._options.name,
+                chunks=len(wanted) + len(skipped),
+                frames=sum(chunk.frame_count for chunk in wanted) + skipped_frames,
+                skipped_chunks=len(skipped),
+                skipped_frames=skipped_frames,
+                concurrency=self._options.concurrency,
+                state_dir=self._options.state_dir,
+            )
+        )
+
+
+def _failure_sentence(failed: list[ChunkResult], chunks: int) -> str:
+    if len(failed) == 1:
+        return f"chunk {failed[0].chunk} failed: {failed[0].problem}"
+    named = ", ".join(str(result.chunk) for result in failed[:10]) + (", …" if len(failed) > 10 else "")
+    return f"{len(failed)} of {chunks} chunks failed: {named}"

@@ -1,0 +1,1 @@
+"""Video: what a file holds, and several files made into one."""

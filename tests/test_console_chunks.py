@@ -1,0 +1,689 @@
+"""What people and programs see of a chunk run: bars, plain lines, JSON lines, the table of its chunks, the outcome."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pexpect
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_console import HOSTILE, Terminal, Written, assert_harmless
+
+from logist import console
+from logist.chunks import (
+    ChunkEvent,
+    ChunkFinished,
+    ChunkId,
+    ChunkProgressed,
+    ChunkResult,
+    ChunkStarted,
+    ChunkStatus,
+    Evidence,
+    MergeFinished,
+    MergeResult,
+    MergeStarted,
+    Notice,
+    Output,
+    RunFinished,
+    RunReport,
+    RunStarted,
+)
+from logist.console import chunks
+from logist.console.chunk_bars import ChunkBars
+from logist.console.chunk_meter import Rate, RunMeter
+from logist.console.chunk_rows import footer_rows
+from logist.console.chunk_tables import (
+    fps_text,
+    outcome_lines,
+    progress_line,
+    size_text,
+    summary_lines,
+    summary_table,
+    tail_lines,
+)
+from logist.console.chunks import ChunkDisplay, JsonChunks, NoChunks, PlainChunks
+from logist.lifecycle import JobStatus
+from logist.testing import FakeClock
+
+ROOT = Path(__file__).resolve().parents[1]
+NOW = datetime(2026, 11, 21, 14, 22, 3, tzinfo=UTC)
+TAIL = 'frame= 40\n\n\x1b[31mTraceback (most recent call last):\x1b[0m\n\tFile "render.py"\nRuntimeError: no GPU\n'
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is UTC, and the terminal one of many colours."""
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+# --- Events --------------------------------------------------------------------------------------------------------
+
+
+def begun(count: int = 3, **fields: object) -> RunStarted:
+    """The start of a run of chunks of 120 frames, two at a time."""
+    values: dict[str, object] = {
+        "spec": "job.json",
+        "chunks": count,
+        "frames": 120 * count,
+        "skipped_chunks": 0,
+        "skipped_frames": 0,
+        "concurrency": 2,
+        "state_dir": ".logist/job",
+    }
+    return RunStarted(**{**values, **fields})
+
+
+def started(chunk: ChunkId, attempt: int = 1, frames: int = 120) -> ChunkStarted:
+    """The start of an attempt."""
+    start = 120 * chunk if isinstance(chunk, int) else 0
+    return ChunkStarted(chunk=chunk, attempt=attempt, start_frame=start, frame_count=frames, log="x.log")
+
+
+def result(chunk: ChunkId, status: ChunkStatus = ChunkStatus.DONE, **fields: object) -> ChunkResult:
+    """An attempt of 4.1 seconds at 120 frames; done means decoded."""
+    done = status is ChunkStatus.DONE
+    values: dict[str, object] = {
+        "chunk": chunk,
+        "start_frame": 120 * chunk if isinstance(chunk, int) else 0,
+        "frame_count": 120,
+        "attempt": 1,
+        "status": status,
+        "exit_code": 0 if done else 1,
+        "signal": 0,
+        "duration": 4.1,
+        "problem": "" if done else "exit code 1",
+        "output": output(f"out/{chunk}.mp4", Evidence.FRAMES) if done else None,
+        "log": f"logs/{chunk}.log",
+    }
+    return ChunkResult(**{**values, **fields})
+
+
+def output(path: str, evidence: Evidence, frames: int | None = 120) -> Output:
+    """A verified file of 1.2 MB."""
+    return Output(path, 1_234_567, "a" * 64, 0, evidence, frames)
+
+
+def done(chunk: ChunkId, **fields: object) -> ChunkFinished:
+    """A chunk that is done."""
+    return ChunkFinished(result=result(chunk, **fields))
+
+
+def failed(chunk: ChunkId, **fields: object) -> ChunkFinished:
+    """An attempt that failed."""
+    return ChunkFinished(result=result(chunk, ChunkStatus.FAILED, **{"tail": TAIL, **fields}))
+
+
+MERGED = MergeResult(ChunkStatus.DONE, 0, 2.0, output=output("out/video.mp4", Evidence.FRAMES, 360), log="merge.log")
+SUCCESS = RunReport(
+    JobStatus.SUCCESS, "all 3 chunks are done and merged", (result(1), result(0), result(2)), (), MERGED, 12.0
+)
+FAILED = RunReport(
+    JobStatus.INTERVENTION_REQUIRED,
+    "chunk 1 failed: exit code 1",
+    (result(1, ChunkStatus.FAILED, attempt=2, duration=0.6), result(0), result(2, ChunkStatus.STOPPED)),
+    (3, 4),
+    None,
+    12.0,
+)
+
+RUN: tuple[ChunkEvent, ...] = (
+    begun(skipped_chunks=1, skipped_frames=120, chunks=4, frames=480),
+    Notice(message="PyAV is not installed"),
+    started(0),
+    started(1),
+    ChunkProgressed(chunk=0, frames=60),
+    failed(1, retry_in=2.0),
+    done(0),
+    started(2),
+    started(1, attempt=2),
+    failed(1, attempt=2),
+    ChunkFinished(result=result(2, ChunkStatus.STOPPED)),
+    RunFinished(report=FAILED, exit_code=5),
+)
+MERGING: tuple[ChunkEvent, ...] = (
+    MergeStarted(log="merge.log"),
+    MergeFinished(result=MERGED),
+    RunFinished(report=SUCCESS, exit_code=0),
+)
+
+
+def tell(display: ChunkDisplay, events: Sequence[ChunkEvent]) -> None:
+    """Give every event to the display, and close it."""
+    for event in events:
+        display.emit(event)
+    display.close()
+
+
+def plain_run(events: Sequence[ChunkEvent], *, verbose: bool = False) -> str:
+    """What is written without a terminal."""
+    stream = Written()
+    tell(PlainChunks(verbose=verbose, stream=stream, clock=FakeClock(NOW)), events)
+    return stream.getvalue()
+
+
+def json_run(events: Sequence[ChunkEvent]) -> list[dict[str, object]]:
+    """The records of the JSON stream."""
+    stream = Written()
+    tell(JsonChunks(stream=stream, clock=FakeClock(NOW)), events)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def words(text: str) -> list[str]:
+    """The words of plain lines, without the time and what is for programs."""
+    return [line.split("  ", 1)[1].rpartition("  ")[0] for line in text.splitlines()]
+
+
+# --- Plain lines ---------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_run_is_one_line_an_event() -> None:
+    at = "2026-11-21T14:22:03.000Z"
+    assert plain_run((*RUN[:-1], *MERGING)) == "".join(
+        f"{at}  {line}\n"
+        for line in (
+            "job.json: 4 chunks, 480 frames, 2 at a time; 1 chunk (120 frames) was done before  type=run.started "
+            "chunks=4 frames=480 skipped=1 spec=job.json state=.logist/job",
+            "PyAV is not installed  type=run.notice",
+            "chunk 0 begins: 120 frames  type=chunk.started chunk=0 attempt=1",
+            "chunk 1 begins: 120 frames  type=chunk.started chunk=1 attempt=1",
+            "chunk 1 failed: exit code 1, again in 2s  "
+            "type=chunk.finished chunk=1 attempt=1 status=failed exit_code=1 log=logs/1.log",
+            "chunk 0 done: 120 frames in 4.1s, 29 fps  type=chunk.finished chunk=0 attempt=1 status=done duration=4.1",
+            "chunk 2 begins: 120 frames  type=chunk.started chunk=2 attempt=1",
+            "chunk 1 begins (attempt 2): 120 frames  type=chunk.started chunk=1 attempt=2",
+            "chunk 1 failed (attempt 2): exit code 1  "
+            "type=chunk.finished chunk=1 attempt=2 status=failed exit_code=1 log=logs/1.log",
+            "│ frame= 40  type=chunk.output chunk=1",
+            "│ Traceback (most recent call last):  type=chunk.output chunk=1",
+            '│     File "render.py"  type=chunk.output chunk=1',
+            "│ RuntimeError: no GPU  type=chunk.output chunk=1",
+            "chunk 2 stopped after 4.1s  type=chunk.finished chunk=2 attempt=1 status=stopped duration=4.1",
+            "merge begins  type=merge.started log=merge.log",
+            "merged in 2s: out/video.mp4 (360 frames decoded, 1.2 MB)  type=merge.finished status=done",
+            "SUCCESS: all 3 chunks are done and merged  type=run.finished status=SUCCESS exit_code=0 duration=12",
+        )
+    )
+
+
+def test_a_merge_that_failed_is_told_with_its_last_lines() -> None:
+    merge = MergeResult(ChunkStatus.FAILED, 1, 2.0, problem="exit code 1", tail=TAIL)
+
+    assert words(plain_run([begun(), MergeFinished(result=merge)]))[1:3] == [
+        "merge failed after 2s: exit code 1",
+        "│ frame= 40",
+    ]
+
+
+@pytest.mark.parametrize(("count", "verbose", "told"), [(19, False, True), (20, False, False), (20, True, True)])
+def test_chunks_that_begin_are_told_when_they_are_few(count: int, verbose: bool, told: bool) -> None:
+    text = plain_run([begun(count), started(3)], verbose=verbose)
+
+    assert ("chunk 3 begins" in text) is told
+
+
+def test_very_many_chunks_are_counted_once_a_second() -> None:
+    stream, clock = Written(), FakeClock(NOW)
+    display = PlainChunks(stream=stream, clock=clock)
+    display.emit(begun(2_000, frames=2_000))
+    for chunk in range(2_000):
+        clock.advance(0.0025)
+        display.emit(started(chunk, frames=1))
+        display.emit(failed(7, tail="", frame_count=1) if chunk == 7 else done(chunk, frame_count=1, duration=0.002))
+    tell(display, MERGING)
+
+    lines = words(stream.getvalue())
+    assert lines[1] == "chunk 7 failed: exit code 1"
+    assert lines[2:7] == [
+        "399 of 2,000 chunks done, 1 failed, 399 of 2,000 frames, 399 fps, about 4s left",
+        "799 of 2,000 chunks done, 1 failed, 799 of 2,000 frames, 400 fps, about 3s left",
+        "1,199 of 2,000 chunks done, 1 failed, 1,199 of 2,000 frames, 400 fps, about 2s left",
+        "1,599 of 2,000 chunks done, 1 failed, 1,599 of 2,000 frames, 400 fps, about 1s left",
+        "1,999 of 2,000 chunks done, 1 failed, 1,999 of 2,000 frames",
+    ]
+    assert lines[7:] == [
+        "merge begins",
+        "merged in 2s: out/video.mp4 (360 frames decoded, 1.2 MB)",
+        "SUCCESS: all 3 chunks are done and merged",
+    ]
+
+
+def test_the_last_count_is_told_before_the_end() -> None:
+    lines = words(plain_run([begun(201), *(done(chunk) for chunk in range(201)), MERGING[-1]]))
+
+    assert lines[1:] == [
+        "201 of 201 chunks done, 24,120 of 24,120 frames",
+        "SUCCESS: all 3 chunks are done and merged",
+    ]
+
+
+def test_very_many_chunks_are_told_one_by_one_when_asked() -> None:
+    assert plain_run([begun(300), done(7)], verbose=True).count("chunk 7 done") == 1
+
+
+def test_of_very_many_failures_the_first_are_told_in_full_and_the_last_are_counted() -> None:
+    lines = words(plain_run([begun(1_000), *(failed(chunk) for chunk in range(1_000)), MERGING[-1]]))
+
+    assert sum("failed: exit code 1" in line for line in lines) == chunks.FAILURES_TOLD
+    assert sum(line.startswith("│") for line in lines) == 4 * chunks.FAILURES_WITH_TAIL
+    assert lines[-3:-1] == [
+        "further failures are only counted",
+        "0 of 1,000 chunks done, 1,000 failed, 0 of 120,000 frames",
+    ]
+
+
+def test_a_silent_run_gives_a_sign_of_life() -> None:
+    stream, clock = Written(), FakeClock(NOW)
+    display = PlainChunks(stream=stream, clock=clock, heartbeat=0.01)
+    for event in (begun(), started(0), started(1)):
+        display.emit(event)
+    for frames in (40, 80):
+        clock.advance(4)
+        display.emit(ChunkProgressed(chunk=0, frames=frames))
+        display.emit(ChunkProgressed(chunk=1, frames=frames))
+    _await(lambda: "frames, " in stream.getvalue())
+    display.close()
+
+    assert "  0 of 3 chunks done, 160 of 360 frames, 20 fps, about 10s left  type=run.progress " in stream.getvalue()
+
+
+def test_a_tail_is_bounded_in_lines_and_columns() -> None:
+    lines = tail_lines("".join(f"{number} {'x' * 1_000}\r\n\n" for number in range(5_000)))
+
+    assert len(lines) == 10
+    assert lines[-1].startswith("4999 xxx")
+    assert {len(line) for line in lines} == {300}
+
+
+# --- JSON lines ----------------------------------------------------------------------------------------------------
+
+
+def test_the_json_stream_has_every_event_and_ends_with_the_exit_code() -> None:
+    records = json_run((*RUN[:-1], *MERGING))
+
+    assert [(record["v"], record["seq"], record["ts"], record["type"]) for record in records] == [
+        (1, number, "2026-11-21T14:22:03.000Z", event.type)
+        for number, event in enumerate((*RUN[:-1], *MERGING), start=1)
+    ]
+    assert records[0] == {
+        "v": 1,
+        "seq": 1,
+        "ts": "2026-11-21T14:22:03.000Z",
+        "type": "run.started",
+        "spec": "job.json",
+        "chunks": 4,
+        "frames": 480,
+        "skipped_chunks": 1,
+        "skipped_frames": 120,
+        "concurrency": 2,
+        "state_dir": ".logist/job",
+    }
+    assert records[6]["result"]["status"] == "done"
+    assert records[6]["result"]["output"]["evidence"] == "frames"
+    assert records[-1]["exit_code"] == 0
+    assert records[-1]["report"]["merge"]["output"]["path"] == "out/video.mp4"
+
+
+def test_the_last_record_counts_what_the_others_told() -> None:
+    results = [result(chunk) for chunk in range(5_000)]
+    results += [result(chunk, ChunkStatus.FAILED, tail=TAIL) for chunk in range(5_000, 10_000)]
+    report = replace(FAILED, results=tuple(results))
+    [record] = json_run([RunFinished(report=report, exit_code=5)])
+
+    told = record["report"]
+    assert len(json.dumps(record)) < 60_000
+    assert [(name, told[name]) for name in ("status", "done_chunks", "done_frames", "skipped_chunks")] == [
+        ("status", "INTERVENTION_REQUIRED"),
+        ("done_chunks", 5_000),
+        ("done_frames", 600_000),
+        ("skipped_chunks", 2),
+    ]
+    assert (told["failed_chunks"], told["stopped_chunks"]) == (5_000, 0)
+    assert [chunk["chunk"] for chunk in told["failed"]] == list(range(5_000, 5_100))
+
+
+def test_a_long_tail_is_cut_in_the_json_stream() -> None:
+    [record] = json_run([failed(1, tail="x" * 1_000_000 + "end")])
+
+    assert len(record["result"]["tail"]) == 4_000
+    assert record["result"]["tail"].endswith("xend")
+
+
+def test_lines_of_many_threads_stay_whole_and_numbered() -> None:
+    stream = Written()
+    display = JsonChunks(stream=stream, clock=FakeClock(NOW))
+    threads = [threading.Thread(target=lambda: [display.emit(done(chunk)) for chunk in range(100)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [json.loads(line)["seq"] for line in stream.getvalue().splitlines()] == list(range(1, 801))
+
+
+# --- Choosing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "term", "expected"),
+    [
+        ("auto", True, "xterm", ChunkBars),
+        ("tty", True, "xterm", ChunkBars),
+        ("auto", True, "dumb", PlainChunks),
+        ("tty", False, "xterm", PlainChunks),
+        ("auto", False, "xterm", PlainChunks),
+        ("plain", True, "xterm", PlainChunks),
+        ("json", True, "xterm", JsonChunks),
+        ("none", True, "xterm", NoChunks),
+    ],
+)
+def test_what_shows_a_run(
+    progress: str, terminal: bool, term: str, expected: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal() if terminal else Written())
+
+    with chunks.open_chunk_display(progress, environ={"TERM": term}) as sink:
+        assert type(sink.__self__) is expected
+
+
+def test_none_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with chunks.open_chunk_display("none", environ=os.environ) as sink:
+        for event in RUN:
+            sink(event)
+
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("progress", ["plain", "json", "none", "auto"])
+def test_without_a_terminal_rich_is_never_loaded(progress: str) -> None:
+    code = f"""
+        import sys
+        sys.path[:0] = [{str(ROOT)!r}]
+        from logist.chunks import Notice
+        from logist.console.chunks import open_chunk_display
+        with open_chunk_display({progress!r}, environ={{"TERM": "xterm"}}) as sink:
+            sink(Notice(message="x"))
+        assert "rich" not in sys.modules
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, capture_output=True)
+    assert ran.returncode == 0, ran.stderr.decode()
+
+
+@pytest.mark.parametrize("kind", [PlainChunks, JsonChunks])
+def test_a_reader_that_has_gone_does_not_stop_the_run(kind: Callable[..., ChunkDisplay]) -> None:
+    stream = Written()
+    stream.broken = True
+
+    tell(kind(stream=stream), RUN)
+
+    assert stream.getvalue() == ""
+
+
+# --- How fast ------------------------------------------------------------------------------------------------------
+
+
+class Farm:
+    """Workers that make frames at a steady speed, on a clock of their own; `meter` is told as an executor would."""
+
+    def __init__(self, meter: RunMeter, *, count: int, frames: int, workers: int, seconds: float, start: float) -> None:
+        self.meter, self.now = meter, 1_000.0
+        self.seconds, self.frames, self.start = seconds, frames, start
+        self.queue = list(range(count))
+        self.busy: dict[int, float] = {}
+        self.workers = workers
+        meter.take(begun(count, frames=count * frames, concurrency=workers), self.now)
+
+    def run(self, until: float, step: float, *, tells: bool) -> Iterator[float]:
+        """Go on for `until` seconds; yields after each step of time."""
+        end = self.now + until
+        while self.now < end and (self.queue or self.busy):
+            while self.queue and len(self.busy) < self.workers:
+                chunk = self.queue.pop(0)
+                self.busy[chunk] = self.now
+                self.meter.take(started(chunk, frames=self.frames), self.now)
+            self.now += step
+            for chunk, began in list(self.busy.items()):
+                made = int(self.frames * max(0.0, self.now - began - self.start) / (self.seconds - self.start))
+                if self.now - began >= self.seconds:
+                    del self.busy[chunk]
+                    self.meter.take(done(chunk, frame_count=self.frames), self.now)
+                elif tells and made:
+                    self.meter.take(ChunkProgressed(chunk=chunk, frames=made), self.now)
+            yield self.now
+
+
+@given(
+    workers=st.integers(1, 8),
+    seconds=st.sampled_from([2.0, 7.0, 31.0, 90.0]),
+    start=st.sampled_from([0.0, 1.0]),
+    tells=st.booleans(),
+)
+def test_the_speed_of_a_steady_farm_is_steady(workers: int, seconds: float, start: float, tells: bool) -> None:
+    meter = RunMeter()
+    farm = Farm(meter, count=10 * workers, frames=120, workers=workers, seconds=seconds, start=start)
+    true = workers * 120 / seconds
+    for now in farm.run(until=9 * seconds, step=0.25, tells=tells):
+        if now - 1_000 > 1.5 * seconds:
+            fps, left = meter.fps(now), meter.left(now)
+            assert fps == pytest.approx(true, rel=0.2)
+            assert left == pytest.approx((meter.frames - meter.frames_done) / fps)
+
+
+def test_time_between_short_chunks_counts() -> None:
+    meter, now = RunMeter(), 0.0
+    meter.take(begun(1_000, frames=1_000, concurrency=1), now)
+    for chunk in range(500):
+        meter.take(started(chunk, frames=1), now)
+        meter.take(done(chunk, frame_count=1), now + 0.002)
+        now += 0.01
+
+    assert meter.fps(now) == pytest.approx(100, rel=0.02)
+
+
+def test_what_was_done_before_is_not_taken_for_speed() -> None:
+    meter = RunMeter()
+    meter.take(begun(10, skipped_chunks=8, skipped_frames=960, concurrency=1), 0)
+    meter.take(started(8), 0)
+    meter.take(ChunkProgressed(chunk=8, frames=60), 6)
+
+    assert meter.frames_done == 1_020
+    assert meter.fps(6) == pytest.approx(10)
+    assert meter.left(6) == pytest.approx(18)
+
+
+def test_frames_of_an_attempt_that_failed_are_made_again() -> None:
+    meter = RunMeter()
+    meter.take(begun(1, concurrency=1), 0)
+    meter.take(started(0), 0)
+    meter.take(ChunkProgressed(chunk=0, frames=100), 10)
+    meter.take(failed(0, retry_in=0.0), 10)
+
+    assert (meter.frames_done, meter.left(10)) == (0, pytest.approx(12))
+    meter.take(started(0, attempt=2), 10)
+    meter.take(failed(0, attempt=2), 11)
+    assert (meter.failed_chunks, meter.left(11)) == (1, None)
+
+
+def test_a_chunk_that_hangs_gets_slower() -> None:
+    meter = RunMeter()
+    meter.take(begun(2, concurrency=1), 0)
+    meter.take(started(0), 0)
+    meter.take(ChunkProgressed(chunk=0, frames=50), 5)
+    chunk = meter.running[0]
+
+    assert (chunk.fps(5), chunk.left(5)) == (pytest.approx(10), pytest.approx(7))
+    assert chunk.fps(45) < 1.2
+    assert meter.fps(45) < 1.2
+
+
+def test_a_speed_is_that_of_the_last_seconds() -> None:
+    rate = Rate(10.0)
+    for second in range(100):
+        rate.add(second, 1 if second < 50 else 30, 1.0)
+
+    assert rate.per_second() == pytest.approx(30)
+
+
+def any_event() -> st.SearchStrategy[ChunkEvent]:
+    """An event, sensible or not, with hostile text wherever somebody else wrote it."""
+    text = st.one_of(st.just(HOSTILE), st.just("\udcff\x85\u2028"), st.text(max_size=20))
+    chunk = st.one_of(st.integers(0, 4), text)
+    number, seconds = st.integers(0, 300), st.floats(0, 1e6)
+    found = st.builds(Output, text, number, text, number, st.sampled_from(Evidence), st.none() | number)
+    tried = st.builds(
+        ChunkResult,
+        chunk=chunk,
+        start_frame=number,
+        frame_count=number,
+        attempt=st.integers(1, 3),
+        status=st.sampled_from(ChunkStatus),
+        exit_code=st.none() | number,
+        signal=number,
+        duration=seconds,
+        problem=text,
+        output=st.none() | found,
+        log=text,
+        tail=text,
+        retry_in=st.none() | seconds,
+    )
+    merged = st.builds(
+        MergeResult, st.sampled_from(ChunkStatus), st.none() | number, seconds, text, st.none() | found, text, text
+    )
+    report = st.builds(
+        RunReport,
+        st.sampled_from(JobStatus),
+        text,
+        st.lists(tried, max_size=30).map(tuple),
+        st.lists(chunk, max_size=3).map(tuple),
+        st.none() | merged,
+        seconds,
+    )
+    return st.one_of(
+        st.builds(
+            RunStarted,
+            spec=text,
+            chunks=st.sampled_from([0, 3, 25, 300]),
+            frames=number,
+            skipped_chunks=st.integers(0, 4),
+            skipped_frames=number,
+            concurrency=st.integers(0, 4),
+            state_dir=text,
+        ),
+        st.builds(ChunkStarted, chunk=chunk, attempt=number, start_frame=number, frame_count=number, log=text),
+        st.builds(ChunkProgressed, chunk=chunk, frames=st.integers(-5, 500)),
+        st.builds(ChunkFinished, result=tried),
+        st.builds(MergeStarted, log=text),
+        st.builds(MergeFinished, result=merged),
+        st.builds(Notice, message=text),
+        st.builds(RunFinished, report=report, exit_code=number),
+    )
+
+
+event_lists = st.lists(any_event(), max_size=25)
+
+
+@given(events=event_lists)
+def test_what_is_done_is_never_less_than_nothing_and_an_end_is_never_before_now(events: list[ChunkEvent]) -> None:
+    meter = RunMeter()
+    for now, event in enumerate(events):
+        meter.take(event, now)
+        left = meter.left(now)
+        assert meter.frames_done >= 0
+        assert left is None or left >= 0
+
+
+# --- The rows of the bars ------------------------------------------------------------------------------------------
+
+
+def drawn(rows: Sequence[console.Line]) -> list[str]:
+    """The rows without their colours."""
+    return ["".join(span.text for span in row) for row in rows]
+
+
+def half_way() -> RunMeter:
+    """A run of four chunks after 6 seconds: one done, one failed, one that tells its frames, one that doesn't."""
+    meter = RunMeter()
+    meter.take(begun(4, concurrency=2), 0)
+    for chunk in (0, 1):
+        meter.take(started(chunk), 0)
+    meter.take(done(0), 3)
+    meter.take(failed(1), 3)
+    meter.take(started(2), 3)
+    meter.take(started("intro", attempt=2), 3)
+    meter.take(ChunkProgressed(chunk=2, frames=60), 6)
+    return meter
+
+
+def test_a_row_for_all_and_one_for_each_chunk_that_runs() -> None:
+    meter = half_way()
+
+    assert drawn(footer_rows(meter, list(meter.running.values()), 6, 110, 24)) == [
+        f"1/4 chunks     {'━' * 15}{'─' * 25}  180/480   60 fps  00:03 left    1 failed",
+        f"  chunk 2      {'━' * 20}{'─' * 20}   60/120   20 fps  00:03 left",
+        f"  chunk intro  {'─' * 22}{'━' * 10}{'─' * 8}    –/120           00:03 so far  attempt 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "total", "chunk"),
+    [
+        (72, "1/4 chunks     ━━━━──────  180/480  60 fps  00:03  1 failed", "  chunk 2 "),
+        (48, "1/4 chunks   ━━━───────  180/480  1 failed", "  chunk 2 "),
+        (20, "", ""),
+    ],
+)
+def test_the_narrower_the_terminal_the_less_stands_beside_a_bar(width: int, total: str, chunk: str) -> None:
+    meter = half_way()
+    rows = drawn(footer_rows(meter, list(meter.running.values()), 6, width, 24))
+
+    assert rows[0] == total
+    assert rows[1].startswith(chunk)
+
+
+def test_chunks_for_which_there_is_no_row_are_counted() -> None:
+    meter = RunMeter()
+    meter.take(begun(30, concurrency=16), 0)
+    for chunk in range(16):
+        meter.take(started(chunk), 0)
+    rows = drawn(footer_rows(meter, list(meter.running.values()), 1, 80, 8))
+
+    assert len(rows) == 7
+    assert rows[-2].startswith("  chunk 4 ")
+    assert rows[-1] == "  and 11 more"
+
+
+def test_a_merge_has_a_row_of_its_own() -> None:
+    meter = RunMeter()
+    meter.take(begun(1), 0)
+    meter.take(done(0), 1)
+    meter.take(MERGING[0], 2)
+    rows = drawn(footer_rows(meter, [], 67, 80, 24))
+
+    assert re.fullmatch("merge       [─━]{34} +01:05 so far", rows[1])
+
+
+@given(events=event_lists, width=st.integers(1, 130), height=st.integers(1, 20))
+def test_rows_fit_into_any_terminal(events: list[ChunkEvent], width: int, height: int) -> None:
+    meter = RunMeter()
+    for now, event in enumerate(events):
+        meter.take(event, now)
+        rows = footer_rows(meter, list(meter.running.values()), now, width, height)
+        assert 1 <= len(rows) <= max(1, height - 1)
+        assert all(console.line_width(row) <= max(1, width - 4) for row in rows)
