@@ -209,6 +209,8 @@ def _command(bench: Bench, line: CommandLine, log: Path | None, name: ChunkId, t
         timeout=timeout,
         stdout_log=log,
         one_stream=True,
+        # Thousands of short commands print nothing, and to make a file takes longer than many of them.
+        empty_logs=False,
         log_limit=LOG_LIMIT,
         inherit=bench.options.inherit,
         marker=(TOKEN_VARIABLE, bench.token),

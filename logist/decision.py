@@ -51,7 +51,10 @@ class Decision:
 
 #: Failures that end the step's own retries: another attempt would only repeat them.
 _FINAL_FAILURES = frozenset({ReasonCode.AGENT_FAILED, ReasonCode.REPLY_UNREADABLE, ReasonCode.EVIDENCE_INVALID})
+#: What ends a render: its summary names the chunk and is no agent's words.
+_RENDER_FAILURES = frozenset({ReasonCode.CHUNK_FAILED, ReasonCode.MERGE_FAILED, ReasonCode.BUDGET_TIME})
 _MAX_QUOTE = 300
+_MAX_FAILURE = 1_000
 
 
 def spent_budget(manifest: JobManifest) -> Reason | None:
@@ -108,6 +111,8 @@ def fingerprint(tree: str, checks: tuple[CheckResult, ...], role: Role, action: 
 def decide(manifest: JobManifest, outcome: StepOutcome) -> Decision:
     """What a finished step means for the job."""
     after = _recorded(manifest, outcome)
+    if outcome.failure in _RENDER_FAILURES:
+        return _escalate(after, outcome.failure, _quote(outcome.summary, _MAX_FAILURE), Role.WORKER)
     if outcome.failure in _FINAL_FAILURES:
         return _escalate(
             after, outcome.failure, f"{outcome.role} {outcome.agent}: {_quote(outcome.summary)}", outcome.role
@@ -246,6 +251,6 @@ def _standing_objection(after: JobManifest) -> str:
     return after.objections
 
 
-def _quote(text: str) -> str:
+def _quote(text: str, limit: int = _MAX_QUOTE) -> str:
     line = " ".join(text.split()) or "(it gave no words)"
-    return line if len(line) <= _MAX_QUOTE else line[: _MAX_QUOTE - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -66,6 +66,10 @@ class JobPaths(NamedTuple):
         """Prompts, logs and replies, a folder an attempt."""
         return self.root / "steps"
 
+    def chunk_state(self, spec: str, line: int) -> Path:
+        """The state of a render's chunks: by the spec's path in the workspace; a rerun begins with none."""
+        return self.root / ("chunks" if line == 1 else f"chunks.{line}") / spec
+
     def step_dir(self, step: int, role: str, attempt: int) -> Path:
         """The folder of one attempt at a step: `steps/0001-worker`, the second attempt's `steps/0001-worker.2`."""
         suffix = "" if attempt <= 1 else f".{attempt}"

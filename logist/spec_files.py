@@ -12,13 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
-
-from pydantic import ValidationError
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from logist.errors import InvalidFile, LogistError, UsageProblem
-from logist.models.job_spec import Problem, RenderJobChunk, RenderJobMetadata, RenderJobSpec, spec_problems
-from logist.plain_text import plain_text
+from logist.models.job_spec import Problem, RenderJobChunk, RenderJobSpec, checked_spec, shown
 
 STDIN = "-"
 #: Bytes; 10,000 chunks of Helios take four million.
@@ -29,26 +26,10 @@ URL_TIME = 120.0
 
 _PIECE = 1_000_000
 _DEEPEST = 100
-_MOST_PROBLEMS = 10
+_MOST_LISTED = 10
 _LONGEST_PROBLEM = 300
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-#: The keys that a problem's place may name; what else pydantic puts there are its own words for a type.
-_KEYS = frozenset(
-    field.alias for model in (RenderJobSpec, RenderJobMetadata, RenderJobChunk) for field in model.model_fields.values()
-)
-#: What a value must be, by pydantic's name of the problem.
-_MUST_BE = {
-    "finite_number": "must be a finite number",
-    "float_type": "must be a number",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "int_type": "must be a whole number",
-    "less_than_equal": "must be at most {le}",
-    "model_type": "must be an object",
-    "string_type": "must be text",
-    "tuple_type": "must be a list",
-}
 
 
 @dataclass(frozen=True)
@@ -72,25 +53,18 @@ def load_spec(target: str, *, trust: bool, allow_outside: bool, stdin: Callable[
     `allow_outside` takes outputs that lie outside of the spec's folder. Raises UsageProblem when there is no such file
     or the URL isn't trusted, InvalidFile when the spec can't be read or is not sound.
     """
-    if target == STDIN:
-        source, folder, name = "standard input", cwd, None
-        digest, loaded = _parsed(_read_all(stdin().read, source), source)
-    elif _URL.match(target):
-        source, folder, name = _without_secrets(target, trust=trust), cwd, None
-        digest, loaded = _parsed(_fetch(target, source), source)
-    else:
-        path = cwd / target
-        source, folder, name = target, path.parent.resolve(), path.name
-        digest, loaded = _parsed(_read_file(path, source), source)
-    spec = _validated(loaded, source)
-    _refuse(spec_problems(spec), source, "correct the spec, or emit it again")
-    file = None if name is None else folder / name
-    _refuse(
-        tuple(misplaced_outputs(spec, folder, file=file, allow_outside=allow_outside)),
-        source,
-        "name files in the spec's folder; --allow-outside lets them lie elsewhere",
-    )
-    return LoadedSpec(spec, folder, name or f"spec-{digest[:12]}.json", digest, source)
+    came = _receive(target, stdin, cwd, trust=trust)
+    digest, loaded = _parsed(came.data, came.source)
+    spec = checked_spec(loaded)
+    if not isinstance(spec, RenderJobSpec):
+        hint = "correct the spec, or emit it again; `logist schema job-spec` says what it holds"
+        raise _refused(spec, came.source, hint)
+    file = came.folder / came.name if came.name else None
+    misplaced = tuple(misplaced_outputs(spec, came.folder, file=file, allow_outside=allow_outside))
+    if misplaced:
+        elsewhere = "" if allow_outside else "; --allow-outside lets them lie elsewhere"
+        raise _refused(misplaced, came.source, f"name files in the spec's folder{elsewhere}")
+    return LoadedSpec(spec, came.folder, came.name or f"spec-{digest[:12]}.json", digest, came.source)
 
 
 def chunk_output(loaded: LoadedSpec, chunk: RenderJobChunk) -> Path | None:
@@ -161,6 +135,26 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 # --- Where a spec comes from ---------------------------------------------------------------------------------------
+
+
+class _Received(NamedTuple):
+    """The bytes of a spec, and where they come from. `name` is empty for what is no file."""
+
+    source: str
+    data: bytearray
+    folder: Path
+    name: str = ""
+
+
+def _receive(target: str, stdin: Callable[[], BinaryIO], cwd: Path, *, trust: bool) -> _Received:
+    if target == STDIN:
+        source = "standard input"
+        return _Received(source, _read_all(stdin().read, source), cwd)
+    if _URL.match(target):
+        source = _without_secrets(target, trust=trust)
+        return _Received(source, _fetch(target, source), cwd)
+    path = cwd / target
+    return _Received(target, _read_file(path, target), path.parent.resolve(), path.name)
 
 
 def _read_all(read: Callable[[int], bytes], source: str) -> bytearray:
@@ -264,7 +258,7 @@ def _fetch(url: str, source: str) -> bytearray:
 
 
 def _not_fetched(source: str, why: str) -> InvalidFile:
-    return InvalidFile(f"{source} can't be read: {why}"[:_LONGEST_PROBLEM], "check the URL, or try again later")
+    return InvalidFile(f"{source} can't be read: {_short(' '.join(why.split()))}", "check the URL, or try again later")
 
 
 # --- From bytes to a spec ------------------------------------------------------------------------------------------
@@ -301,7 +295,7 @@ def _parsed(data: bytearray, source: str) -> tuple[str, dict[str, Any]]:
     except RecursionError as error:
         raise _not_json(source, "sound JSON: it is nested too deeply") from error
     if not isinstance(loaded, dict):
-        raise _not_json(source, f"a render job spec: it must hold one object, and holds {_shown(loaded)}")
+        raise _not_json(source, f"a render job spec: it must hold one object, and holds {shown(loaded)}")
     if _is_deep(loaded):
         raise _not_json(source, "sound JSON: it is nested too deeply")
     return digest, loaded
@@ -316,7 +310,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _RefusedError(f"the key {_shown(twice)} stands twice in one object")
+        raise _RefusedError(f"the key {shown(twice)} stands twice in one object")
     return made
 
 
@@ -338,69 +332,10 @@ def _is_deep(value: Any, room: int = _DEEPEST) -> bool:
     return room == 0 or any(_is_deep(item, room - 1) for item in inner)
 
 
-def _validated(loaded: dict[str, Any], source: str) -> RenderJobSpec:
-    """The spec that `loaded` is; its chunks are used up, one by one, so that not all are there twice at a time."""
-    problems: list[Problem] = []
-    given = loaded.get("chunks")
-    chunks: list[Any] = given if isinstance(given, list) else []
-    for place, chunk in enumerate(chunks):
-        try:
-            chunks[place] = RenderJobChunk.model_validate(chunk, by_alias=True, by_name=False)
-        except ValidationError as error:
-            problems += _problems_of(error, f"chunks[{place}]")
-        if len(problems) > _MOST_PROBLEMS:
-            break
-    broken = bool(problems)
-    try:
-        spec = RenderJobSpec.model_validate(
-            {**loaded, "chunks": ()} if broken else loaded, by_alias=True, by_name=False
-        )
-    except ValidationError as error:
-        of_the_rest = (each for each in _problems_of(error) if not (broken and each.place == "chunks"))
-        _refuse([*of_the_rest, *problems], source, "`logist schema job-spec` prints what a spec holds")
-        raise
-    return spec
-
-
-def _problems_of(error: ValidationError, inside: str = "") -> list[Problem]:
-    """What is wrong, one for each place: of a value that may be of two kinds, what the last kind says."""
-    found = {_place(inside, each["loc"]): _sentence(each) for each in error.errors(include_url=False)}
-    return [Problem(place, what) for place, what in found.items()]
-
-
-def _place(inside: str, location: tuple[int | str, ...]) -> str:
-    place = inside
-    for part in location:
-        if isinstance(part, int):
-            place += f"[{part}]"
-        elif part in _KEYS:
-            place += f".{part}" if place else part
-    return place
-
-
-def _sentence(error: Any) -> str:
-    if error["type"] == "missing":
-        return "is missing"
-    if error["type"] == "too_short":
-        return "is empty"
-    must_be = _MUST_BE.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
-    return f"{must_be}, is {_shown(error['input'])}"
-
-
-def _shown(value: Any) -> str:
-    """A value as it stands in JSON, or what kind of value it is."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    written = json.dumps(plain_text(value) if isinstance(value, str) else value, ensure_ascii=False)
-    return written if len(written) <= 60 else written[:59] + "…"
-
-
-def _refuse(problems: Sequence[Problem], source: str, hint: str) -> None:
-    if not problems:
-        return
-    listed = "; ".join(_short(str(problem)) for problem in problems[:_MOST_PROBLEMS])
-    more = len(problems) - _MOST_PROBLEMS
-    raise InvalidFile(f"{source}: {listed}" + (f"; and {more} more" if more > 0 else ""), hint)
+def _refused(problems: Sequence[Problem], source: str, hint: str) -> InvalidFile:
+    listed = "; ".join(_short(str(problem)) for problem in problems[:_MOST_LISTED])
+    more = len(problems) - _MOST_LISTED
+    return InvalidFile(f"{source}: {listed}" + (f"; and {more} more" if more > 0 else ""), hint)
 
 
 def _short(text: str) -> str:

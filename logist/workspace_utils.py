@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,7 @@ from logist.workspace.cache import EvidenceCache, settled_before
 from logist.workspace.disk import fsync_folder, storage_errors, temporary_file
 from logist.workspace.files import DEFAULT_LIMITS, WalkLimits, check_evidence_path
 from logist.workspace.git_runner import ENVIRONMENT, SETTINGS, SOURCE_ENVIRONMENT, SOURCE_SETTINGS, GitRunner
+from logist.workspace.left_out import LeftOut
 from logist.workspace.names import shown
 from logist.workspace.objects import (
     FOLDER,
@@ -34,7 +35,7 @@ from logist.workspace.objects import (
     encode_commit,
 )
 from logist.workspace.refs import Refs, check_ref_name
-from logist.workspace.restore import Restorer, remove_folder
+from logist.workspace.restore import Restorer, remove_folder, write_files
 from logist.workspace.walk import SkippedPath, Walk, WalkResult
 
 __all__ = [
@@ -119,6 +120,8 @@ class Workspace:
         self._refs = Refs(self._repo_dir)
         self._cache = EvidenceCache(self._repo_dir.parent / "evidence-cache")
         self._cache.load(self._store)
+        with storage_errors("read what the evidence leaves out"):
+            self._left_out = LeftOut.load(self._repo_dir.parent / "left-out.json")
         self._last_tree: str | None = None
 
     # -- a step --
@@ -327,10 +330,20 @@ class Workspace:
         """Make the workspace equal a commit; the touched paths. Ignored files stay unless they are in the way."""
         tree = self.tree_of(commit)
         with storage_errors("restore the workspace"), self._scratch() as scratch:
-            restorer = Restorer(self._store, self._cache.files, scratch, self._limits)
+            restorer = Restorer(self._store, self._cache.files, scratch, self._limits, self._left_out)
             touched = restorer.run(self._work_dir, tree, self._stage)
         self._last_tree = tree
         return touched
+
+    def leave_out(self, paths: Iterable[str], why: str) -> None:
+        """Leave these files out of the evidence from now on, durably, unless it holds them. `restore` spares them."""
+        with storage_errors("keep what the evidence leaves out"):
+            self._left_out.add(paths, why)
+
+    def write_files(self, folder: str, files: Mapping[str, bytes], *, alone: bool = False) -> None:
+        """Write whole files into a folder of the workspace, never through a link; `alone`: no other file stays."""
+        with storage_errors(f"write into the workspace's folder {folder}"):
+            write_files(self._work_dir, folder, files, alone=alone)
 
     def deliver_branch(self, source: Path, branch: str, head: str) -> None:
         """Bring `head` and its history into the source repository as a new branch.
@@ -402,7 +415,15 @@ class Workspace:
     def _walk(self, base: str, force: Collection[str], writer: ObjectWriter | None) -> tuple[Walk, WalkResult]:
         base_tree = self._store.commit(base).tree
         settled = settled_before(self._repo_dir)
-        walk = Walk(self._store, self._cache.files, settled, writer=writer, limits=self._limits, force=force)
+        walk = Walk(
+            self._store,
+            self._cache.files,
+            settled,
+            writer=writer,
+            limits=self._limits,
+            force=force,
+            left_out=self._left_out,
+        )
         return walk, walk.run(self._work_dir, base_tree)
 
     def _finish(self, writer: ObjectWriter, commit: str, base: str, along: Sequence[int]) -> None:

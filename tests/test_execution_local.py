@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from logist.errors import LogistError, StorageFailed, UsageProblem
 from logist.execution import Command, CommandResult, Ended, adapters
+from logist.execution._streams import Stream, _Log
 from logist.execution.leftovers import kill_leftovers
-from logist.execution.local import LocalWorkerAdapter, _Keeper, _Log, _request, _Stream
+from logist.execution.local import LocalWorkerAdapter, _Keeper, _request
 from logist.processes import ProcessIdentity, boot_id, identify, is_alive, start_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -336,6 +337,63 @@ def test_signals_have_their_defaults_though_the_runner_ignores_some(adapter: Loc
     assert {int(masks[name], 16) & ours for name in ("SigIgn", "SigBlk", "SigCgt")} == {0}
 
 
+def test_both_streams_can_be_one_in_the_order_of_printing(adapter: LocalWorkerAdapter, bench: Bench) -> None:
+    log = bench.folder / "log"
+    command = replace(bench.shell("echo one; echo two >&2; echo three"), one_stream=True, stdout_log=log)
+    result = adapter.run(command)
+    assert (result.stdout.kept, result.stderr.total) == (b"one\ntwo\nthree\n", 0)
+    assert log.read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_a_silent_command_can_leave_no_log_and_no_old_one(adapter: LocalWorkerAdapter, bench: Bench) -> None:
+    log = bench.folder / "log"
+    silent = replace(bench.argv("true"), stdout_log=log, empty_logs=False)
+    adapter.run(silent)
+    assert not log.exists()
+    log.write_text("of an earlier command")
+    adapter.run(silent)
+    assert log.read_bytes() == b""
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["at once", "held at the barrier"])
+def test_a_command_starts_the_same_way_with_and_without_a_barrier(
+    adapter: LocalWorkerAdapter, bench: Bench, held: bool
+) -> None:
+    hook: Callable[[ProcessIdentity], None] | None = (lambda _: None) if held else None
+
+    def run(command: Command) -> tuple[Ended, int | None, str, bool]:
+        result = adapter.run(command, on_started=hook)
+        return result.ended, result.exit_code, result.detail, result.program_missing
+
+    plain = bench.folder / "plain"
+    plain.write_text("no program\n")
+    assert run(bench.shell("exit 3")) == (Ended.EXITED, 3, "", False)
+    assert run(bench.shell("kill -9 $$")) == (Ended.EXITED, 137, "killed by SIGKILL", False)
+    missing = "there is no program no-such-thing on PATH"
+    assert run(bench.argv("no-such-thing")) == (Ended.NOT_STARTED, None, missing, True)
+    assert run(bench.argv(str(plain)))[0] is Ended.NOT_STARTED
+    gone = replace(bench.argv("true"), cwd=bench.folder / "gone")
+    assert "can't be entered" in run(gone)[2]
+    session = adapter.run(bench.shell("ps -o pid=,sid= -p $$"), on_started=hook).stdout.kept.split()
+    assert session[0] == session[1]
+
+
+def test_the_mark_finds_a_command_whose_keeper_and_warden_are_both_killed(
+    adapter: LocalWorkerAdapter, bench: Bench
+) -> None:
+    def kill_both() -> None:
+        (command,) = (pid for pid in bench.living() if parent_of(pid) in helpers_of(os.getpid()))
+        warden = parent_of(command)
+        os.kill(parent_of(warden), signal.SIGKILL)
+        os.kill(warden, signal.SIGKILL)
+
+    cue = Cue(then=kill_both)
+    line = "trap '' TERM HUP; setsid sleep 60 & echo ready; wait"
+    result = adapter.run(replace(bench.shell(line), marker=(MARK, bench.mark)), on_output=cue)
+    assert result.ended is Ended.LOST
+    assert bench.living() == []
+
+
 def test_input_is_a_file_that_can_be_read_again(adapter: LocalWorkerAdapter, bench: Bench) -> None:
     source = "import sys; f = sys.stdin.buffer; a = f.read(); f.seek(0); print(len(a), a == f.read())"
     result = adapter.run(replace(bench.python(source), stdin=b"\0prompt\xff" * 500_000))
@@ -394,7 +452,7 @@ def test_head_and_tail_are_the_two_ends_however_the_output_is_cut(chunks: list[b
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     try:
-        stream = _Stream("stdout", reader, limit, None, None)
+        stream = Stream("stdout", reader, limit, None, None)
         for chunk in chunks:
             os.write(writer, chunk)
             assert stream.read() == len(chunk)
@@ -441,7 +499,7 @@ def test_a_log_that_can_not_be_opened_stops_the_command_before_it_starts(
 def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageFailed):
-        _Log(tmp_path / "log")
+        _Log(tmp_path / "log", at_once=True)
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -89,6 +89,9 @@ def _read_chunk_log(paths: StatePaths, target: str, chunk: str) -> bytes:
     try:
         if log is not None:
             return log.read_bytes()
+    except FileNotFoundError:
+        # A command that prints nothing leaves no log.
+        return b""
     except OSError as error:
         raise UsageProblem(
             f"the log of chunk {chunk} can't be read: {error.strerror}", f"look at what is in {paths.logs}"

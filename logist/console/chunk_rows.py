@@ -181,4 +181,6 @@ def _cut(spans: Sequence[Span], width: int) -> Line:
             break
     while kept and not kept[-1].text.strip():
         kept.pop()
+    if kept:
+        kept[-1] = Span(kept[-1].text.rstrip(), kept[-1].style)
     return tuple(kept)

@@ -41,6 +41,8 @@ class Command:
     #: Raw output goes here, bounded: the first and the last part are kept, the middle dropped and counted.
     stdout_log: Path | None = None
     stderr_log: Path | None = None
+    #: A command that prints nothing leaves an empty log, not none.
+    empty_logs: bool = True
     #: Both streams are one, in the order in which things were printed: all of it is `stdout`.
     one_stream: bool = False
     #: Bytes kept of each stream, half head and half tail.

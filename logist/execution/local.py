@@ -8,8 +8,6 @@ group survives.
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import math
 import os
 import resource
@@ -18,16 +16,16 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from logist.errors import LogistError, StorageFailed
+from logist.errors import LogistError
 from logist.execution import (
     CancelCheck,
     Command,
@@ -38,6 +36,7 @@ from logist.execution import (
     StreamResult,
     _warden,
 )
+from logist.execution._streams import Plumbing
 from logist.execution.leftovers import kill_leftovers
 from logist.processes import ProcessIdentity, boot_id
 
@@ -85,7 +84,7 @@ class LocalWorkerAdapter:
         if problem := _unrunnable(command):
             return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=problem)
         with ExitStack() as stack:
-            plumbing = _Plumbing.lay(command, on_output, stack)
+            plumbing = Plumbing.lay(command, on_output, stack)
             warden = self._take_warden()
             stack.callback(self._give_back, warden)
             return _Execution(command, warden, plumbing, self._grace, cancel, on_started).run()
@@ -270,135 +269,6 @@ class _Warden:
         self._sock.close()
 
 
-class _Stream:
-    """One output stream of the command: counted, hashed, its two ends kept, the first of them logged as it comes."""
-
-    def __init__(self, name: str, fd: int, limit: int, log: _Log | None, sink: OutputSink | None) -> None:
-        self.fd = fd
-        self._name = name
-        self._log = log
-        self._sink = sink
-        self._hash = hashlib.sha256()
-        self._total = 0
-        self._head = bytearray()
-        self._head_limit = limit // 2
-        self._tail = bytearray()
-        self._tail_limit = limit - self._head_limit
-
-    def read(self) -> int | None:
-        """Take what is there; how many bytes, 0 at the end of the stream, None when nothing is there now."""
-        try:
-            data = os.read(self.fd, _CHUNK)
-        except BlockingIOError:
-            return None
-        if data:
-            self._take(data)
-        return len(data)
-
-    def drain(self) -> None:
-        """Take what the pipe still holds. No more than that: somebody out of our reach might go on writing."""
-        left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else _CHUNK
-        while left > 0 and (size := self.read()):
-            left -= size
-
-    def finish(self) -> StreamResult:
-        """What it carried; the log gets its end."""
-        result = StreamResult(self._total, self._hash.hexdigest(), bytes(self._head), bytes(self._tail))
-        if self._log is not None:
-            self._log.write(result.kept[len(self._head) :])
-        return result
-
-    def _take(self, data: bytes) -> None:
-        self._total += len(data)
-        self._hash.update(data)
-        room = self._head_limit - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            if self._log is not None:
-                self._log.write(data[:room])
-        if len(data) > room:
-            self._tail += data[max(room, 0) :]
-            del self._tail[: max(0, len(self._tail) - self._tail_limit)]
-        if self._sink is not None:
-            self._sink(self._name, data)
-
-
-class _Log:
-    """A log file. A failed write is an error: half a log must not pass for a whole one."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-
-    def write(self, data: bytes) -> None:
-        """Write all of it, unbuffered, so that others can follow. Raises StorageFailed."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self.fd, rest) :]
-            except OSError as error:
-                raise _unwritable(self._path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(
-        f"The output of the command can't be written to {path}: {error.strerror}.",
-        "Make room or give access to that folder, then run again.",
-    )
-
-
-class _Plumbing(NamedTuple):
-    """The descriptors of one command: what it gets, and our ends of its output."""
-
-    stdin: int
-    stdout: int
-    stderr: int
-    streams: tuple[_Stream, ...]
-
-    @classmethod
-    def lay(cls, command: Command, sink: OutputSink | None, stack: ExitStack) -> _Plumbing:
-        """Open everything; `stack` closes what is still open in the end."""
-        stdin = _input(command.stdin, stack)
-        out, stdout = _output("stdout", command.stdout_log, command.log_limit, sink, stack)
-        if command.one_stream:
-            return cls(stdin, stdout, stdout, (out,))
-        err, stderr = _output("stderr", command.stderr_log, command.log_limit, sink, stack)
-        return cls(stdin, stdout, stderr, (out, err))
-
-
-def _input(data: bytes | None, stack: ExitStack) -> int:
-    if not data:
-        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        stack.callback(os.close, fd)
-        return fd
-    try:
-        file = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - the stack is the context
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-        file.seek(0)
-    except OSError as error:
-        raise StorageFailed(
-            f"The input of the command can't be written to {tempfile.gettempdir()}: {error.strerror}.",
-            "Make room there or set TMPDIR to another folder, then run again.",
-        ) from error
-    return file.fileno()
-
-
-def _output(name: str, path: Path | None, limit: int, sink: OutputSink | None, stack: ExitStack) -> tuple[_Stream, int]:
-    log = None if path is None else _Log(path)
-    if log is not None:
-        stack.callback(os.close, log.fd)
-    reader, writer = os.pipe()
-    stack.callback(os.close, reader)
-    stack.callback(os.close, writer)
-    os.set_blocking(reader, False)
-    return _Stream(name, reader, limit, log, sink), writer
-
-
 class _Stop(NamedTuple):
     """Why the command is stopped."""
 
@@ -413,7 +283,7 @@ class _Execution:
         self,
         command: Command,
         warden: _Warden,
-        plumbing: _Plumbing,
+        plumbing: Plumbing,
         grace: float,
         cancel: CancelCheck | None,
         on_started: StartedHook | None,
@@ -560,11 +430,17 @@ def _unrunnable(command: Command) -> str | None:
                 f"argument {number} is {size - 1} bytes long and the system takes {_LONGEST_STRING - 1}: "
                 "hand it over by standard input or a file"
             )
-    for name, value in command.env.items():
-        if not name or "=" in name or "\0" in name + value:
-            return f"the environment variable {name!r} can't be passed on"
-        if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > _LONGEST_STRING:
-            return f"the environment variable {name} is longer than the {_LONGEST_STRING - 1} bytes the system takes"
+    return next((problem for name, value in command.env.items() if (problem := _unusable(name, value))), None)
+
+
+# Cached, and so is `_spell`: thousands of commands of one run have the same environment.
+@lru_cache(maxsize=512)
+def _unusable(name: str, value: str) -> str | None:
+    """Why the system could not pass on a variable; None when it could."""
+    if not name or "=" in name or "\0" in name + value:
+        return f"the environment variable {name!r} can't be passed on"
+    if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > _LONGEST_STRING:
+        return f"the environment variable {name} is longer than the {_LONGEST_STRING - 1} bytes the system takes"
     return None
 
 
@@ -578,6 +454,7 @@ def _request(command: Command, grace: float, *, held: bool) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1024)
 def _spell(text: str) -> str:
     return os.fsencode(text).decode("latin-1")
 

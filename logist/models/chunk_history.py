@@ -112,7 +112,10 @@ class ChunkManifest:
 
 def to_document(record: ChunkHistoryRecord | ChunkManifest) -> dict[str, object]:
     """A record as the JSON object that stands in its file."""
-    return asdict(record)
+    # Not `asdict` for all of it: that copies deeply, and is called twice a chunk.
+    document = dict(vars(record))
+    output = document.get("output")
+    return {**document, "output": asdict(output)} if isinstance(output, Output) else document
 
 
 @cache

@@ -51,8 +51,8 @@ def _phase_table(value: Any) -> Any:
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, dict) and isinstance(value.get("checks"), list):
-        return {**value, "checks": [_check_table(check) for check in value["checks"]]}
-    return value
+        value = {**value, "checks": [_check_table(check) for check in value["checks"]]}
+    return _seconds_in("chunk_timeout")(value)
 
 
 def _roles_table(value: Any) -> Any:

@@ -41,7 +41,10 @@ class Created(Record):
 
 
 class Intent(Record):
-    """A step is about to be taken; nothing has run yet."""
+    """A step is about to be taken; no agent has run yet.
+
+    Chunks of a render may have: they are started one by one, and their own history says what came of each.
+    """
 
     type: Literal["intent"] = "intent"
     step: int
@@ -105,8 +108,8 @@ class Exited(Record):
 
 
 #: `transient`: worth trying again later. `unreadable`, `evidence`, `failed`: asked again, the work stays.
-#: `interrupted`, `lost`: stopped on request, or with its runner.
-AttemptFailure = Literal["transient", "unreadable", "evidence", "failed", "interrupted", "lost"]
+#: `interrupted`, `lost`: stopped on request, or with its runner. `stopped`: a render was, and its finished chunks stay.
+AttemptFailure = Literal["transient", "unreadable", "evidence", "failed", "interrupted", "lost", "stopped"]
 
 
 class AttemptFailed(Record):

@@ -5,16 +5,18 @@ camelCase on disk. What Helios emits is read as it is; keys that Logist does not
 
 from __future__ import annotations
 
+import json
 import os.path
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from logist.command_lines import merged_file
+from logist.plain_text import plain_text
 
 #: What `--chunk` and the logs mean by these is something else.
 RESERVED_IDS = frozenset({"auto", "merge"})
@@ -129,7 +131,7 @@ class RenderJobSpec(SpecRecord):
         return self.output or merged_file(self.merge_command)
 
 
-# --- What is wrong with a spec that has the right shape ------------------------------------------------------------
+# --- From a document to a spec -------------------------------------------------------------------------------------
 
 
 class Problem(NamedTuple):
@@ -140,6 +142,90 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}"
+
+
+#: The keys that a problem's place may name; what else pydantic puts there are its own words for a type.
+_KEYS = frozenset(
+    field.alias for model in (RenderJobSpec, RenderJobMetadata, RenderJobChunk) for field in model.model_fields.values()
+)
+#: What a value must be, by pydantic's name of the problem.
+_MUST_BE = {
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_type": "must be a whole number",
+    "less_than_equal": "must be at most {le}",
+    "model_type": "must be an object",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+}
+#: A file of which every chunk is wrong is not read to its end.
+_ENOUGH_PROBLEMS = 100
+
+
+def checked_spec(document: dict[str, Any]) -> RenderJobSpec | tuple[Problem, ...]:
+    """The sound spec that `document` is as it stands on disk, else what is wrong with it.
+
+    Takes the document over: its chunks are replaced one by one, so that not all of them are there twice at a time.
+    """
+    problems: list[Problem] = []
+    given = document.get("chunks")
+    chunks: list[Any] = given if isinstance(given, list) else []
+    for place, chunk in enumerate(chunks):
+        try:
+            chunks[place] = RenderJobChunk.model_validate(chunk, by_alias=True, by_name=False)
+        except ValidationError as error:
+            problems += _problems_of(error, f"chunks[{place}]")
+        if len(problems) >= _ENOUGH_PROBLEMS:
+            break
+    if problems:
+        document = {**document, "chunks": _ANY_CHUNKS}
+    try:
+        spec = RenderJobSpec.model_validate(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        return (*_problems_of(error), *problems)
+    return tuple(problems) or spec_problems(spec) or spec
+
+
+_ANY_CHUNKS = (RenderJobChunk(id=0, start_frame=0, frame_count=1, command="true"),)
+
+
+def _problems_of(error: ValidationError, inside: str = "") -> list[Problem]:
+    """What is wrong, one for each place: of a value that may be of two kinds, what the last kind says."""
+    found = {_place(inside, each["loc"]): _sentence(each) for each in error.errors(include_url=False)}
+    return [Problem(place, what) for place, what in found.items()]
+
+
+def _place(inside: str, location: tuple[int | str, ...]) -> str:
+    place = inside
+    for part in location:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part in _KEYS:
+            place += f".{part}" if place else part
+    return place
+
+
+def _sentence(error: Any) -> str:
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "too_short":
+        return "is empty"
+    known = _MUST_BE.get(error["type"])
+    must_be = known.format(**error.get("ctx", {})) if known else error["msg"]
+    return f"{must_be}, is {shown(error['input'])}"
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in JSON, or what kind of value it is; at most 60 characters."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    written = json.dumps(plain_text(value) if isinstance(value, str) else value, ensure_ascii=False)
+    return written if len(written) <= 60 else written[:59] + "…"
+
+
+# --- What is wrong with a spec that has the right shape ------------------------------------------------------------
 
 
 def spec_problems(spec: RenderJobSpec) -> tuple[Problem, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, PositiveInt, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, PositiveInt, StringConstraints, model_validator
 
+from logist.chunks import Halt
 from logist.lifecycle import JobStatus
 from logist.models.record import Record
 
@@ -89,13 +90,57 @@ class Check(Record):
     timeout: Limit = 600.0
 
 
+class PhaseKind(StrEnum):
+    """Who does the work of a phase."""
+
+    #: The worker's agent.
+    WORK = "work"
+    #: Logist itself: it runs the chunks of a render job spec. No worker is asked.
+    RENDER = "render"
+
+
+def _inside_workspace(path: str) -> str:
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts) or parts[0] == ".logist" or not path.isprintable():
+        raise ValueError("must be the path of a file in the workspace, relative and without '.' or '..'")
+    return path
+
+
+WorkspaceFile = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^-]"), AfterValidator(_inside_workspace)
+]
+
+
 class Phase(Record):
     """One part of the job's work, done and judged before the next begins."""
 
     name: Line
+    kind: PhaseKind = PhaseKind.WORK
     instructions: Text = ""
     #: Run after the job's own checks, in this phase only.
     checks: tuple[Check, ...] = ()
+    #: The spec of a render. This and all below is for renders only.
+    spec: WorkspaceFile | None = None
+    #: Chunks that run at the same time.
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 1
+    #: Further attempts at a chunk that failed.
+    retries: Annotated[int, Field(ge=0)] = 0
+    #: Seconds that one attempt at a chunk may take.
+    chunk_timeout: Limit | None = None
+    #: What a chunk that failed for good does to the others. A job's human comes later: what runs may end by itself.
+    halt: Halt = Halt.SOON
+    #: Take the rendered media into the evidence. Else the evidence has only their sizes and hashes.
+    commit_media: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Phase:
+        if self.kind is PhaseKind.RENDER and self.spec is None:
+            raise ValueError("a phase of kind render needs spec, the path of a render job spec in the workspace")
+        if self.kind is PhaseKind.WORK:
+            for name in ("spec", "concurrency", "retries", "chunk_timeout", "halt", "commit_media"):
+                if getattr(self, name) != Phase.model_fields[name].default:
+                    raise ValueError(f'{name} is for a phase with kind = "render"')
+        return self
 
 
 class RoleSettings(Record):
@@ -276,6 +321,11 @@ class JobManifest(Record):
     def current_phase(self) -> Phase:
         """The phase that the next step works on."""
         return self.job.phases[self.phase]
+
+    @property
+    def renders_next(self) -> bool:
+        """Whether the next step is a render: no agent is asked then."""
+        return self.next_role is Role.WORKER and self.current_phase.kind is PhaseKind.RENDER
 
     @property
     def current_checks(self) -> tuple[Check, ...]:

@@ -73,9 +73,11 @@ def video_settings(picture: Picture, codec: str | None, quality: float | None, p
     return VideoSettings(found.name, found.canonical_name, _pixel_format(found, picture.pixel_format), options)
 
 
-def audio_settings(sound: Sound, codec: str) -> AudioSettings:
-    """How to encode sound like `sound` with `codec`. Raises UsageProblem."""
+def audio_settings(sound: Sound | None, codec: str) -> AudioSettings | None:
+    """How to encode sound like `sound` with `codec`; None: there is no sound. Raises UsageProblem."""
     found = _encoder(codec, "audio")
+    if sound is None:
+        return None
     rates = found.audio_rates or [sound.rate]
     # Upwards where there is a choice: nothing that can be heard is lost.
     rate = min(rates, key=lambda rate: (rate < sound.rate, abs(rate - sound.rate)))

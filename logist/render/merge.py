@@ -155,7 +155,7 @@ def _plan(sources: tuple[Source, ...], options: MergeOptions) -> _Plan:
         _check_one_codec(sources, codec)
         video = encoders.video_settings(first.picture, codec, options.quality, options.preset)
     audio = None
-    if options.audio_codec not in (None, COPY) and first.sound is not None:
+    if options.audio_codec is not None and options.audio_codec != COPY:
         audio = encoders.audio_settings(first.sound, options.audio_codec)
     check_fit(sources, copy_video=video is None, copy_audio=audio is None)
     return _Plan(sources, common_rate(sources), video, audio)

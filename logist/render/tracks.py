@@ -150,8 +150,9 @@ class CopiedAudio:
         self._stream, self._rate = stream, rate
         self._samples = source.sound.rate
         self._block = _pcm_block(source.sound.codec, stream.layout.nb_channels)
-        #: Of every packet, in samples; 0: they differ.
-        self._length = stream.codec_context.frame_size if source.sound.codec in _EVEN_PACKETS else 0
+        self._even = source.sound.codec in _EVEN_PACKETS
+        #: Of every packet, in samples; 0: they differ, or it is not known yet.
+        self._usual = stream.codec_context.frame_size if self._even else 0
         #: In samples from the start of the whole; None before the first packet.
         self._clock: int | None = None
         self._origin, self._offset, self._until = 0, Fraction(0), 0
@@ -176,7 +177,9 @@ class CopiedAudio:
         from av import Packet as NewPacket
 
         # What a container says is rounded, or shortened at its end, where all samples of the packet are heard now.
-        length = self._length or round((packet.duration or 0) * packet.time_base * self._samples)
+        length = self._usual or round((packet.duration or 0) * packet.time_base * self._samples)
+        if self._even:
+            self._usual = length
         first = self._clock is None
         clock = place if self._clock is None else self._clock
         if place + length / 2 > self._until or (not first and place + length / 2 <= clock):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from logist.errors import WorkspaceFailed
 from logist.workspace.cache import Known, settled_before
+from logist.workspace.disk import write_all
 from logist.workspace.files import (
     OPEN_FOLDER,
     Stamp,
@@ -23,6 +24,7 @@ from logist.workspace.files import (
     stamp_of,
 )
 from logist.workspace.ignore import Rules
+from logist.workspace.left_out import NOTHING, LeftOut
 from logist.workspace.names import OWN_FOLDER, is_git_metadata, shown
 from logist.workspace.objects import (
     EXECUTABLE,
@@ -42,10 +44,15 @@ class _Write(NamedTuple):
 
 
 class Restorer:
-    """Makes a workspace's content equal a tree. Nothing is written through a link; ignored files stay."""
+    """Makes a workspace's content equal a tree. Nothing is written through a link; ignored and left out files stay."""
 
     def __init__(
-        self, store: ObjectStore, known: dict[str, dict[str, Known]], scratch: Path, limits: WalkLimits
+        self,
+        store: ObjectStore,
+        known: dict[str, dict[str, Known]],
+        scratch: Path,
+        limits: WalkLimits,
+        left_out: LeftOut = NOTHING,
     ) -> None:
         self._store = store
         self._known = known
@@ -53,6 +60,7 @@ class Restorer:
         self._trash = scratch / "trash"
         self._staged = scratch / "staged"
         self._limits = limits
+        self._left_out = left_out
         self._placed: list[tuple[str, str, Stamp, TreeEntry]] = []
         self._thrown = 0
         self._touched: set[str] = set()
@@ -119,12 +127,15 @@ class Restorer:
     def _clear(
         self, folder: int, path: str, status: os.stat_result, rules: Rules | None, hidden: bool, depth: int
     ) -> bool:
-        """Remove something that is not in the tree, except for what is ignored; whether it is gone."""
+        """Remove something that is not in the tree, except for what is ignored or left out; whether it is gone."""
         is_folder = stat.S_ISDIR(status.st_mode)
         if hidden or (rules is not None and rules.ignore(path, is_folder)):
             return False
+        if not is_folder and self._left_out.why(path):
+            return False
         name = path.rpartition("/")[2]
-        if is_folder and rules is not None and depth < self._limits.depth and not is_git_metadata(name):
+        may_keep = rules is not None or self._left_out.is_above(path)
+        if is_folder and may_keep and depth < self._limits.depth and not is_git_metadata(name):
             with self._opened(folder, name) as inner:
                 gone = [
                     self._clear(inner, f"{path}/{inside}", found, rules, False, depth + 1)
@@ -193,7 +204,7 @@ class Restorer:
                 if folder != here:
                     os.close(descriptor)
                     descriptor = -1
-                    descriptor, here = _open_path(root, folder), folder
+                    descriptor, here = open_path(root, folder), folder
                 self._touched.add(path)
                 if entry.mode == GITLINK:
                     os.mkdir(name, dir_fd=descriptor)
@@ -241,7 +252,7 @@ def _check_safe(path: str) -> None:
         )
 
 
-def _open_path(root: int, path: str) -> int:
+def open_path(root: int, path: str) -> int:
     """Open a folder below `root` without following links, making what is missing."""
     descriptor = os.dup(root)
     for name in path.split("/") if path else []:
@@ -253,6 +264,32 @@ def _open_path(root: int, path: str) -> int:
         finally:
             os.close(outer)
     return descriptor
+
+
+def write_files(work_dir: Path, folder: str, files: Mapping[str, bytes], *, alone: bool) -> None:
+    """Write whole files into a folder of a workspace; `alone`: other files there, but no folders, are removed."""
+    root = os.open(work_dir, OPEN_FOLDER)
+    try:
+        descriptor = open_path(root, folder)
+    finally:
+        os.close(root)
+    try:
+        for name, data in files.items():
+            temporary = f".{name}.writing"
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=descriptor)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(temporary, flags, 0o644, dir_fd=descriptor)
+            try:
+                write_all(file, data)
+            finally:
+                os.close(file)
+            os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        for name, status in _listed(descriptor) if alone else ():
+            if name not in files and not stat.S_ISDIR(status.st_mode):
+                os.unlink(name, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_folder(folder: Path) -> None:

@@ -27,6 +27,7 @@ from logist.workspace.files import (
     stamp_of,
 )
 from logist.workspace.ignore import Rules
+from logist.workspace.left_out import NOTHING, LeftOut
 from logist.workspace.names import OWN_FOLDER, is_git_metadata, refused_content, shown
 from logist.workspace.objects import (
     FOLDER,
@@ -77,6 +78,7 @@ class Walk:
         limits: WalkLimits = DEFAULT_LIMITS,
         force: Collection[str] = (),
         excluded: Collection[tuple[int, int]] = (),
+        left_out: LeftOut = NOTHING,
     ) -> None:
         self._store = store
         self._known = known
@@ -86,11 +88,16 @@ class Walk:
         self._force = frozenset(force)
         self._force_folders = {path[:at] for path in self._force for at, letter in enumerate(path) if letter == "/"}
         self._excluded = excluded
+        self._left_out = left_out
+        # An ignored folder is named as a whole; what is left out in it has a reason of its own.
+        self._force_folders |= left_out.folders
         self._changed: set[str] = set()
         self._skipped: list[SkippedPath] = []
         self._ignored: list[SkippedPath] = []
         self._unnamed = 0
         self._unnamed_ignored = 0
+        self._left: list[SkippedPath] = []
+        self._unnamed_left = 0
         self._new = 0
         #: Every file that is in the tree; replaces what was known once the walk's objects are stored.
         self.files: dict[str, dict[str, Known]] = {}
@@ -227,6 +234,8 @@ class Walk:
     def _file_refused(self, path: str, name: str, ignored: bool, *, is_new: bool) -> str | None:
         if is_git_metadata(name):
             return METADATA
+        if is_new and (why := self._left_out.why(path)):
+            return why
         if ignored and path not in self._force:
             return IGNORED
         if len(os.fsencode(path)) > MAX_PATH:
@@ -306,6 +315,12 @@ class Walk:
                 self._ignored.append(SkippedPath(shown(path), why))
             else:
                 self._unnamed_ignored += 1
+        elif self._left_out.why(path) == why:
+            # Thousands of chunks must not keep anything else from being named.
+            if len(self._left) < MAX_NAMED:
+                self._left.append(SkippedPath(shown(path), why))
+            else:
+                self._unnamed_left += 1
         elif len(self._skipped) < MAX_NAMED:
             self._skipped.append(SkippedPath(shown(path), why))
         else:
@@ -317,4 +332,6 @@ class Walk:
             rest.append(SkippedPath("...", f"... and {self._unnamed} more"))
         if self._unnamed_ignored:
             rest.append(SkippedPath("...", f"... and {self._unnamed_ignored} more {IGNORED}"))
-        return tuple(sorted(self._skipped + self._ignored)) + tuple(rest)
+        if self._unnamed_left:
+            rest.append(SkippedPath("...", f"... and {self._unnamed_left} more media of a render"))
+        return (*sorted(self._skipped + self._ignored), *sorted(self._left), *rest)

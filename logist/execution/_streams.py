@@ -1,0 +1,161 @@
+"""What flows into a command and out of it: its input, its output streams, and the logs that keep them."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from logist.errors import StorageFailed
+from logist.execution import Command, OutputSink, StreamResult
+
+_CHUNK = 65536
+
+
+class Stream:
+    """One output stream of the command: counted, hashed, its two ends kept, the first of them logged as it comes."""
+
+    def __init__(self, name: str, fd: int, limit: int, log: _Log | None, sink: OutputSink | None) -> None:
+        self.fd = fd
+        self._name = name
+        self._log = log
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self._total = 0
+        self._head = bytearray()
+        self._head_limit = limit // 2
+        self._tail = bytearray()
+        self._tail_limit = limit - self._head_limit
+
+    def read(self) -> int | None:
+        """Take what is there; how many bytes, 0 at the end of the stream, None when nothing is there now."""
+        try:
+            data = os.read(self.fd, _CHUNK)
+        except BlockingIOError:
+            return None
+        if data:
+            self._take(data)
+        return len(data)
+
+    def drain(self) -> None:
+        """Take what the pipe still holds. No more than that: somebody out of our reach might go on writing."""
+        left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else _CHUNK
+        while left > 0 and (size := self.read()):
+            left -= size
+
+    def finish(self) -> StreamResult:
+        """What it carried; the log gets its end."""
+        result = StreamResult(self._total, self._hash.hexdigest(), bytes(self._head), bytes(self._tail))
+        if self._log is not None:
+            self._log.write(result.kept[len(self._head) :])
+        return result
+
+    def _take(self, data: bytes) -> None:
+        self._total += len(data)
+        self._hash.update(data)
+        room = self._head_limit - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            if self._log is not None:
+                self._log.write(data[:room])
+        if len(data) > room:
+            self._tail += data[max(room, 0) :]
+            del self._tail[: max(0, len(self._tail) - self._tail_limit)]
+        if self._sink is not None:
+            self._sink(self._name, data)
+
+
+class _Log:
+    """A log file. A failed write is an error: half a log must not pass for a whole one."""
+
+    def __init__(self, path: Path, *, at_once: bool) -> None:
+        self._path = path
+        self._fd: int | None = None
+        if at_once or os.path.lexists(path):
+            self._open()
+
+    def write(self, data: bytes) -> None:
+        """Write all of it, unbuffered, so that others can follow. Raises StorageFailed."""
+        if not data:
+            return
+        fd = self._open() if self._fd is None else self._fd
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except OSError as error:
+                raise _unwritable(self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file; one that was never written to does not exist."""
+        if self._fd is not None:
+            os.close(self._fd)
+
+    def _open(self) -> int:
+        try:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+        return self._fd
+
+
+def _unwritable(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"The output of the command can't be written to {path}: {error.strerror}.",
+        "Make room or give access to that folder, then run again.",
+    )
+
+
+class Plumbing(NamedTuple):
+    """The descriptors of one command: what it gets, and our ends of its output."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+    streams: tuple[Stream, ...]
+
+    @classmethod
+    def lay(cls, command: Command, sink: OutputSink | None, stack: ExitStack) -> Plumbing:
+        """Open everything; `stack` closes what is still open in the end."""
+        stdin = _input(command.stdin, stack)
+        out, stdout = _output("stdout", command.stdout_log, command, sink, stack)
+        if command.one_stream:
+            return cls(stdin, stdout, stdout, (out,))
+        err, stderr = _output("stderr", command.stderr_log, command, sink, stack)
+        return cls(stdin, stdout, stderr, (out, err))
+
+
+def _input(data: bytes | None, stack: ExitStack) -> int:
+    if not data:
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        return fd
+    try:
+        file = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - the stack is the context
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        file.seek(0)
+    except OSError as error:
+        raise StorageFailed(
+            f"The input of the command can't be written to {tempfile.gettempdir()}: {error.strerror}.",
+            "Make room there or set TMPDIR to another folder, then run again.",
+        ) from error
+    return file.fileno()
+
+
+def _output(
+    name: str, path: Path | None, command: Command, sink: OutputSink | None, stack: ExitStack
+) -> tuple[Stream, int]:
+    log = None if path is None else _Log(path, at_once=command.empty_logs)
+    if log is not None:
+        stack.callback(log.close)
+    reader, writer = os.pipe()
+    stack.callback(os.close, reader)
+    stack.callback(os.close, writer)
+    os.set_blocking(reader, False)
+    return Stream(name, reader, command.log_limit, log, sink), writer
