@@ -181,13 +181,15 @@ def _read_file(path: Path, source: str) -> bytearray:
         ) from error
     except OSError as error:
         raise _unreadable(source, error) from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+    try:
         kind = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(kind):
             raise UsageProblem(f"{source} is a folder", "name the spec in it")
         if not stat.S_ISREG(kind):
             raise UsageProblem(f"{source} is not a regular file", "name - to read from standard input")
-        return _read_all(file.read, source)
+        return _read_all(lambda size: os.read(descriptor, size), source)
+    finally:
+        os.close(descriptor)
 
 
 def _unreadable(source: str, error: OSError) -> InvalidFile:
@@ -218,7 +220,7 @@ def _without_secrets(url: str, *, trust: bool) -> str:
 
 def _fetch(url: str, source: str) -> bytearray:
     # Only needed here, and as large as all the rest of reading a spec.
-    from http.client import HTTPException
+    from http.client import HTTPException, responses
     from urllib.error import HTTPError, URLError
     from urllib.parse import quote
     from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -231,7 +233,7 @@ def _fetch(url: str, source: str) -> bytearray:
         ) -> Request | None:
             scheme = newurl.partition(":")[0].lower()
             if scheme != "https" and (scheme != "http" or req.type == "https"):
-                raise URLError(f"it redirects to {scheme}")
+                raise HTTPError(newurl, code, msg, headers, fp)
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     request = Request(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), headers={"User-Agent": "logist"})
@@ -247,8 +249,11 @@ def _fetch(url: str, source: str) -> bytearray:
 
             return _read_all(read, source)
     except HTTPError as error:
+        # Not its own words: they may hold the address of a redirect, with what is secret in it.
+        answer_line = f"{error.code} {responses.get(error.code, '')}".rstrip()
+        where = ", a redirect that is not followed" if 300 <= error.code < 400 else ""
         with error:
-            raise _not_fetched(source, f"the server answered {error.code} {error.reason}") from error
+            raise _not_fetched(source, f"the server answered {answer_line}{where}") from error
     except URLError as error:
         reason = error.reason
         why = (reason.strerror or str(reason)) if isinstance(reason, OSError) else str(reason)

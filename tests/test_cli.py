@@ -767,11 +767,21 @@ def test_raw_output_is_every_byte(finished: Project) -> None:
     assert "+a\x1b[31mb" in finished("job", "diff", "--step", "1", "--raw").out
 
 
-@pytest.mark.parametrize("name", ["config", "history", "job-file", "job-manifest", "reply", "report"])
+@pytest.mark.parametrize("name", ["config", "history", "job-file", "job-manifest", "job-spec", "reply", "report"])
 def test_a_schema_is_json_schema(name: str, invoke: Callable[..., Outcome]) -> None:
     schema = invoke("schema", name).json
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert "properties" in schema or "$defs" in schema
+
+
+def test_the_schema_of_a_job_spec_has_the_names_that_stand_on_disk(invoke: Callable[..., Outcome]) -> None:
+    schema = invoke("schema", "job-spec").json
+    assert schema["required"] == ["metadata", "chunks"]
+    assert {"mergeCommand", "output"} < set(schema["properties"])
+    chunk = schema["$defs"]["RenderJobChunk"]
+    assert set(chunk["properties"]) == {"id", "startFrame", "frameCount", "outputFile", "command"}
+    assert chunk["additionalProperties"] is True
+    assert chunk["properties"]["frameCount"]["minimum"] == 1
 
 
 def test_the_work_is_delivered_as_a_branch_a_patch_or_a_bundle(project: Project, source_repo: Path) -> None:

@@ -137,7 +137,11 @@ def test_numbers_that_are_whole_may_be_written_with_a_point() -> None:
 def test_a_spec_made_in_python_takes_the_names_of_python() -> None:
     chunk = RenderJobChunk(id=0, start_frame=0, frame_count=1, command=("true",))
     assert chunk.model_dump(mode="json", by_alias=True) == {
-        "id": 0, "startFrame": 0, "frameCount": 1, "outputFile": "", "command": ["true"],
+        "id": 0,
+        "startFrame": 0,
+        "frameCount": 1,
+        "outputFile": "",
+        "command": ["true"],
     }
     assert RenderJobSpec.model_validate({**HELIOS, "chunks": (chunk,)}).chunks == (chunk,)
 
@@ -286,7 +290,7 @@ def test_frames_that_do_not_make_the_total_are_told() -> None:
         ([("chunks.1.command", ["", "x"])], ["chunks[1].command: is empty"]),
         ([("chunks.1.command", ["a", "b\0"])], ["chunks[1].command: holds a NUL character"]),
         ([("mergeCommand", "  ")], ["mergeCommand: is empty"]),
-        ([("mergeCommand", "helios merge a\0b c")], ["mergeCommand: holds a NUL character"] * 2),
+        ([("mergeCommand", "helios merge a\0b c")], ["mergeCommand: holds a NUL character"]),
         (
             [("chunks.3.outputFile", "./x/../temp_1_part_1.mov")],
             ["chunks[3].outputFile: ./x/../temp_1_part_1.mov is the output of chunks[1] too"],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from logist.commands.invocation import Invocation
 
-SCHEMAS = ("config", "history", "job-file", "job-manifest", "reply", "report")
+SCHEMAS = ("config", "history", "job-file", "job-manifest", "job-spec", "reply", "report")
 
 CONFIG_TEMPLATE = """\
 # Logist's settings for this project. Every line here is a default; take the # away to change it.
@@ -99,6 +99,7 @@ def _schema(name: str) -> dict[str, object]:
     from logist.job_report import JobReport
     from logist.models.config import Config, JobFile
     from logist.models.history import HistoryEntry
+    from logist.models.job_spec import RenderJobSpec
     from logist.models.manifest import JobManifest
     from logist.models.reply import Reply
 
@@ -107,6 +108,7 @@ def _schema(name: str) -> dict[str, object]:
         "history": HistoryEntry,
         "job-file": JobFile,
         "job-manifest": JobManifest,
+        "job-spec": RenderJobSpec,
         "reply": Reply,
     }
     if name == "report":

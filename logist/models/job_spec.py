@@ -152,8 +152,8 @@ _KEYS = frozenset(
 _MUST_BE = {
     "finite_number": "must be a finite number",
     "float_type": "must be a number",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
     "int_type": "must be a whole number",
     "less_than_equal": "must be at most {le}",
     "model_type": "must be an object",
@@ -235,7 +235,7 @@ def spec_problems(spec: RenderJobSpec) -> tuple[Problem, ...]:
     made twice or missing. The chunks may stand in any order.
     """
     checks: tuple[Callable[[RenderJobSpec], Iterator[Problem]], ...] = (_totals, _ids, _commands, _outputs, _ranges)
-    return tuple(problem for check in checks for problem in check(spec))
+    return tuple(dict.fromkeys(problem for check in checks for problem in check(spec)))
 
 
 def _totals(spec: RenderJobSpec) -> Iterator[Problem]:

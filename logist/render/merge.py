@@ -142,7 +142,7 @@ def _check_input(path: Path, output: Path) -> None:
 
 
 def _plan(sources: tuple[Source, ...], options: MergeOptions) -> _Plan:
-    first = sources[0]
+    first, rate = sources[0], common_rate(sources)
     wants_encoding = options.quality is not None or options.preset is not None
     if options.video_codec == COPY and wants_encoding:
         raise UsageProblem(
@@ -158,7 +158,7 @@ def _plan(sources: tuple[Source, ...], options: MergeOptions) -> _Plan:
     if options.audio_codec is not None and options.audio_codec != COPY:
         audio = encoders.audio_settings(first.sound, options.audio_codec)
     check_fit(sources, copy_video=video is None, copy_audio=audio is None)
-    return _Plan(sources, common_rate(sources), video, audio)
+    return _Plan(sources, rate, video, audio)
 
 
 def _check_one_codec(sources: Sequence[Source], codec: str | None) -> None:
@@ -240,12 +240,13 @@ def _make_tracks(plan: _Plan, target: OutputContainer, template: InputContainer)
         yield CopiedVideo(_copied_video(target, like, plan.rate), plan.rate, max(map(_delay, plan.sources)))
     if sound is None or first.sound is None:
         return
+    codec = (plan.audio or first.sound).codec
+    if codec.startswith("pcm_") and target.format.name == "mp4":
+        # libav would write it, but hardly a player plays it.
+        raise encoders.cannot_hold(target, codec, "audio")
     if plan.audio is not None:
         yield EncodedAudio(encoders.add_audio(target, plan.audio), plan.rate)
         return
-    if first.sound.codec.startswith("pcm_") and target.format.name == "mp4":
-        # libav would write it, but hardly a player plays it.
-        raise encoders.cannot_hold(target, first.sound.codec, "audio")
     copied = _copied(target, sound, first.sound.codec, "audio")
     copied.time_base = Fraction(1, first.sound.rate)
     yield CopiedAudio(copied, plan.rate, first)

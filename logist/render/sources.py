@@ -113,14 +113,14 @@ def _look_at(path: Path, container: InputContainer, stream: VideoStream) -> Sour
         )
     audio, base = audio_stream(container), stream.time_base
     times, first_duration, no_copy = array("q"), 0, ""
+    begun = False
     for packet in container.demux(stream):
         if not packet.size:
             continue
         if packet.is_corrupt:
             raise damaged(path, f"is damaged or cut off after {len(times)} frames")
-        if not times:
-            first_duration = packet.duration or 0
-            no_copy = _why_not_copied(container, stream, packet)
+        if not begun:
+            begun, first_duration, no_copy = True, packet.duration or 0, _why_not_copied(container, stream, packet)
         if packet.is_discard:
             no_copy = "it shows only a part of the frames that it holds"
         elif packet.pts is None:
