@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.manifest import CheckResult, Reason, Role, Verdict
 from logist.models.reply import Usage
+
+if TYPE_CHECKING:
+    from logist.chunks import ChunkEvent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,15 @@ class OutputReceived(Event):
     step: int
     stream: str
     data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderProgressed(Event):
+    """Something happened in the chunk run of a render. The JSON stream has it under the type of `event`."""
+
+    type: ClassVar[str] = "render.progress"
+    step: int
+    event: ChunkEvent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +125,8 @@ class StopRequested(Event):
     type: ClassVar[str] = "job.stop_requested"
     now: bool
     why: str
+    #: What is still brought to its end, unless it stops now.
+    after: str = "this step"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,12 +28,15 @@ class CreateRequest:
     definition: JobDefinition
     source: SourceRequest = field(default_factory=SourceRequest)
     job_id: str | None = None
+    #: What the spec of the first phase must be; None: any sound one.
+    spec_sha256: str | None = None
 
 
 def create_job(store: JobStore, request: CreateRequest, clock: Clock) -> JobManifest:
     """Create the job and return its first manifest.
 
-    Raises UsageProblem when the id is taken or bad, or the source is no repository or folder; nothing is left then.
+    Raises UsageProblem when the id is taken or bad, the source is no repository or folder, or a render that comes first
+    has no spec there; InvalidFile when that spec is not sound. Nothing is left then.
     """
     job_id = check_job_id(request.job_id) if request.job_id else _free_id(store, request.definition.objective)
 
@@ -45,6 +48,7 @@ def create_job(store: JobStore, request: CreateRequest, clock: Clock) -> JobMani
         created = create_workspace(paths.repo, paths.workspace, branch_of(job_id), source=request.source, info=info)
         tree = created.workspace.tree_of(created.baseline)
         created.workspace.close()
+        _check_first_render(request, paths)
         return JobManifest(
             id=job_id,
             seq=0,
@@ -63,6 +67,22 @@ def create_job(store: JobStore, request: CreateRequest, clock: Clock) -> JobMani
         )
 
     return store.create(job_id, build)
+
+
+def _check_first_render(request: CreateRequest, paths: JobPaths) -> None:
+    """A job that begins with a render needs its spec, and a sound one. Raises UsageProblem, InvalidFile."""
+    spec = request.definition.phases[0].spec
+    if spec is None:
+        return
+    # Imported here: most jobs render nothing.
+    from logist.render_turn import load_workspace_spec
+
+    loaded = load_workspace_spec(paths.workspace, spec)
+    if request.spec_sha256 not in (None, loaded.sha256):
+        raise UsageProblem(
+            f"{spec} is not what the source has committed: the job would render another spec than the one named",
+            "commit it, or name the commit to start from with --revision",
+        )
 
 
 def _free_id(store: JobStore, objective: str) -> str:

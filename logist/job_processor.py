@@ -34,7 +34,7 @@ from logist.models.history import (
     Skipped,
     Started,
 )
-from logist.models.manifest import Budget, CheckResult, JobManifest, Reason, ReasonCode, Role, Verdict
+from logist.models.manifest import Budget, CheckResult, JobManifest, PhaseKind, Reason, ReasonCode, Role, Verdict
 from logist.models.reply import Reply, Usage
 from logist.processes import ProcessIdentity, boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
@@ -118,6 +118,11 @@ def _read_fed(session: Session, reply: bytes, name: str) -> _Fed:
             f"step {manifest.step + 1} has its reply already; only its checks are not done",
             f"`logist job step {manifest.id}` finishes it; feed a reply after that",
         )
+    if manifest.renders_next:
+        raise WrongState(
+            f"step {manifest.step + 1} is a render: nobody is asked, so there is no reply to take",
+            f"`logist job step {manifest.id}` runs its chunks",
+        )
     if manifest.next_role is Role.SUPERVISOR and session.workspace.differs(manifest.head):
         raise WrongState(
             "the workspace was edited since the work that the supervisor is to judge",
@@ -151,6 +156,10 @@ def preview_step(runtime: Runtime, job_id: str) -> Preview:
                 f"step {view.manifest.step + 1} has its reply already; only its checks are not done",
                 f"`logist job step {job_id}` finishes it; nobody is asked for that",
             )
+        if view.manifest.renders_next:
+            from logist.render_turn import preview_render
+
+            return preview_render(view)
         return preview_turn(view)
 
 
@@ -179,7 +188,9 @@ def _refuse_unless_runnable(manifest: JobManifest) -> None:
 
 def _check_agents(session: Session, *, fed: bool) -> None:
     manifest = session.manifest
-    for role in (Role.WORKER, Role.SUPERVISOR):
+    phases = manifest.job.phases[manifest.phase :]
+    asked = [Role.WORKER] if any(phase.kind is PhaseKind.WORK for phase in phases) else []
+    for role in (*asked, Role.SUPERVISOR):
         if fed and role is manifest.next_role:
             continue
         settings = manifest.job.roles.of(role)
@@ -278,9 +289,17 @@ def job_step(session: Session, *, fed: _Fed | None = None) -> None:
     Raises Interrupted when it was stopped on request.
     """
     exited = _unfinished_exit(session)
-    if exited is None:
-        exited = take_turn(session) if fed is None else feed_turn(session, fed.reply, fed.name)
-    finish_step(session, exited)
+    if exited is not None:
+        finish_step(session, exited)
+    elif fed is not None:
+        finish_step(session, feed_turn(session, fed.reply, fed.name))
+    elif session.manifest.renders_next:
+        # Imported here: most jobs render nothing.
+        from logist.render_turn import take_render_turn
+
+        finish_step(session, take_render_turn(session))
+    else:
+        finish_step(session, take_turn(session))
 
 
 def take_hand_edits(

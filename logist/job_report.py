@@ -5,6 +5,7 @@ Light to import: nothing of git, and the history's newest lines are read untyped
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -19,7 +20,17 @@ from logist.job_files import JobPaths
 from logist.job_list import Runner, headline, runner_of
 from logist.journal import Journal
 from logist.lifecycle import JobStatus, Trigger, allowed, target
-from logist.models.manifest import CheckResult, JobManifest, Reason, ReasonCode, Role, Source, Verdict, red_checks
+from logist.models.manifest import (
+    CheckResult,
+    JobManifest,
+    PhaseKind,
+    Reason,
+    ReasonCode,
+    Role,
+    Source,
+    Verdict,
+    red_checks,
+)
 from logist.plain_text import last_part, plain_values
 
 if TYPE_CHECKING:
@@ -33,6 +44,7 @@ _LOG_TAIL_LINES = 3
 #: The agent that replays a file.
 _SCRIPTED_AGENT = "playbook"
 _BY_HAND = "first edit the workspace by hand"
+_BY_HAND_UNRENDERED = "first edit the workspace by hand; no chunk is run"
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,18 @@ class BudgetLine:
     spent: float
     limit: float | None
     left: float | None
+
+
+@dataclass(frozen=True)
+class RenderLine:
+    """How far the chunks of the current phase's render are, as its state last said; those of a dead runner too."""
+
+    spec: str
+    chunks: int
+    done: int
+    failed: int
+    frames: int
+    frames_done: int
 
 
 @dataclass(frozen=True)
@@ -148,6 +172,8 @@ class JobReport:
     head: str
     tree: str
     budget: tuple[BudgetLine, ...]
+    #: None where the phase is no render, or none of its chunks was begun.
+    render: RenderLine | None = None
     source: Source
     places: Places
     log_tail: tuple[str, ...]
@@ -210,6 +236,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         head=manifest.head,
         tree=manifest.tree,
         budget=budget_lines(manifest),
+        render=_render_line(paths, manifest),
         source=manifest.source,
         places=Places(
             folder=str(paths.root),
@@ -243,8 +270,22 @@ def _exit_code(status: JobStatus, runner: Runner | None) -> ExitCode:
 
 
 def _scripted(manifest: JobManifest) -> tuple[Role, ...]:
-    roles = (Role.WORKER, Role.SUPERVISOR)
+    works = any(phase.kind is PhaseKind.WORK for phase in manifest.job.phases)
+    roles = (Role.WORKER, Role.SUPERVISOR) if works else (Role.SUPERVISOR,)
     return tuple(role for role in roles if manifest.job.roles.of(role).agent == _SCRIPTED_AGENT)
+
+
+def _render_line(paths: JobPaths, manifest: JobManifest) -> RenderLine | None:
+    spec = manifest.current_phase.spec
+    if spec is None:
+        return None
+    try:
+        state = json.loads(JobPaths(paths.chunk_state(spec, manifest.line)).manifest.read_bytes())
+        counts = [int(state[name]) for name in ("chunks", "done", "failed", "frames", "frames_done")]
+    except (OSError, ValueError, TypeError, KeyError):
+        # Nothing was begun yet; what counts is in the history beside it.
+        return None
+    return RenderLine(spec, *counts)
 
 
 def _scripted_note(scripted: tuple[Role, ...]) -> str:
@@ -475,20 +516,24 @@ class _Offer:
 
 def _when_pending(manifest: JobManifest) -> list[_Offer]:
     job_id = manifest.id
-    run = "start it" if manifest.step == 0 else f"go on with step {manifest.step + 1} ({manifest.next_role})"
+    turn, seen = manifest.next_role.value, "the next prompt"
+    if manifest.renders_next:
+        turn, seen = "a render", "which chunks would run"
+    run = "start it" if manifest.step == 0 else f"go on with step {manifest.step + 1} ({turn})"
     return [
         _Offer(f"run {job_id}", run, Trigger.START),
         _Offer(f"step {job_id}", "take one step, then rest", Trigger.START, JobStatus.PENDING),
-        _Offer(f"preview {job_id}", "see the next prompt; nothing runs"),
+        _Offer(f"preview {job_id}", f"see {seen}; nothing runs"),
         _Offer(f'cancel {job_id} -m "why"', "stop for good", Trigger.CANCEL),
     ]
 
 
 def _when_running(manifest: JobManifest) -> list[_Offer]:
     job_id = manifest.id
+    after = "the running chunks" if manifest.renders_next else "this step"
     return [
         _Offer(f"log {job_id}", "see its steps so far"),
-        _Offer(f"pause {job_id}", "stop after this step; run goes on", Trigger.PAUSE),
+        _Offer(f"pause {job_id}", f"stop after {after}; run goes on", Trigger.PAUSE),
         _Offer(f'cancel {job_id} -m "why"', "stop now, for good", Trigger.CANCEL),
     ]
 
@@ -531,10 +576,15 @@ def _when_intervention(manifest: JobManifest, rewind_to: int | None) -> list[_Of
     resolve = f"resolve {manifest.id}"
     raised = _raise(manifest)
     more = f" {raised}" if raised else ""
+    retry = _Offer(f'{resolve} --retry -m "what to do differently"{more}', "guide and try again", Trigger.RESOLVE)
+    by_hand = _BY_HAND
+    if manifest.renders_next:
+        retry = _Offer(f"{resolve} --retry{more}", "run the chunks that are not done", Trigger.RESOLVE)
+        by_hand = _BY_HAND_UNRENDERED
     offers = [
-        _Offer(f'{resolve} --retry -m "what to do differently"{more}', "guide and try again", Trigger.RESOLVE),
+        retry,
         _approval(manifest),
-        _Offer(f'{resolve} --continue -m "what you changed"{more}', _BY_HAND, Trigger.RESOLVE),
+        _Offer(f'{resolve} --continue -m "what you changed"{more}', by_hand, Trigger.RESOLVE),
     ]
     if rewind_to is not None:
         dropped = f"steps {rewind_to + 1}–{manifest.step}" if rewind_to + 1 < manifest.step else f"step {manifest.step}"

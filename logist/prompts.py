@@ -53,6 +53,11 @@ class PromptContext:
     changed_files: tuple[str, ...] = ()
     #: Paths of the workspace that are not in the evidence, and why.
     left_out: tuple[str, ...] = ()
+    #: For the supervisor of a render: the spec and the report, from the workspace's top.
+    spec: str = ""
+    report: str = ""
+    #: What renders made and git does not have, and why.
+    media: tuple[str, ...] = ()
     #: The evidence commit that the job started from.
     baseline: str = ""
     #: Why the last attempt's reply could not be used, and what was received.

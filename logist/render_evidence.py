@@ -1,4 +1,4 @@
-"""What a render leaves as evidence in a job's workspace: a report, bounded logs, the joblog; and its story in a sentence."""
+"""What a render leaves as evidence in a job's workspace: a report, logs and the joblog; and its story in words."""
 
 from __future__ import annotations
 
@@ -10,16 +10,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logist.chunk_state import SpecPast, StatePaths, read_records
-from logist.chunks import ChunkId, ChunkStatus, Evidence, Output, RunReport
+from logist.chunks import (
+    ChunkEvent,
+    ChunkFinished,
+    ChunkId,
+    ChunkResult,
+    ChunkStatus,
+    Evidence,
+    MergeFinished,
+    MergeResult,
+    Notice,
+    Output,
+    RunReport,
+    RunStarted,
+)
+from logist.durations import format_duration
 from logist.errors import WorkspaceFailed
 from logist.lifecycle import JobStatus
-from logist.models.chunk_history import ChunkBegan
+from logist.models.chunk_history import ChunkBegan, MergeEnded
 from logist.models.job_spec import RenderJobChunk
-from logist.models.render_report import RenderedChunk, RenderedFile, RenderedMerge, RenderReport
-from logist.plain_text import last_part
+from logist.models.render_report import (
+    REPORT_NAME,
+    RenderedChunk,
+    RenderedFile,
+    RenderedMerge,
+    RenderReport,
+    evidence_folder,
+)
+from logist.plain_text import last_part, plain_text
 from logist.spec_files import LoadedSpec, output_paths
 
-REPORT_NAME = "render-report.json"
 JOBLOG_NAME = "joblog.tsv"
 #: Logs that the evidence holds, those of failed chunks first, and bytes of each: its first and its last part.
 MOST_LOGS = 200
@@ -41,16 +61,6 @@ class RenderEvidence:
     logs: dict[str, bytes]
 
 
-def evidence_folder(spec: str) -> str:
-    """The folder of a render's evidence, from the workspace's top."""
-    return f"render/{spec}"
-
-
-def report_path(spec: str) -> str:
-    """The report of a render, from the workspace's top."""
-    return f"{evidence_folder(spec)}/{REPORT_NAME}"
-
-
 def media_paths(loaded: LoadedSpec, workspace: Path) -> tuple[str, ...]:
     """All files that the spec says are made, from the workspace's top, links to folders resolved."""
     top = os.path.realpath(workspace)
@@ -63,14 +73,16 @@ def media_paths(loaded: LoadedSpec, workspace: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def gather(loaded: LoadedSpec, run: RunReport, paths: StatePaths, workspace: Path, spec: str, *, media_in_git: bool) \
-        -> RenderEvidence:
+def gather(
+    loaded: LoadedSpec, run: RunReport, paths: StatePaths, workspace: Path, spec: str, *, media_in_git: bool
+) -> RenderEvidence:
     """The evidence of a run that has ended. Raises InvalidFile, WorkspaceFailed."""
     past, attempts = _read_past(paths)
     top = Path(os.path.realpath(workspace))
     folder = f"{evidence_folder(spec)}/logs"
     statuses = _statuses(run)
-    logs = _logs(past, statuses, run)
+    merged = _standing_merge(loaded, run, past)
+    logs = _logs(past, statuses, merged)
     chunks = tuple(
         _chunk(chunk, statuses.get(chunk.id, ChunkStatus.PENDING), past, attempts[chunk.id], top, folder, logs)
         for chunk in loaded.spec.chunks
@@ -84,7 +96,7 @@ def gather(loaded: LoadedSpec, run: RunReport, paths: StatePaths, workspace: Pat
         width=size.width,
         height=size.height,
         media_in_git=media_in_git,
-        merge=_merge(loaded, run, past, top, folder, logs),
+        merge=None if merged is None else _merge(merged, top, folder, logs),
         chunks=chunks,
     )
     files = {REPORT_NAME: report_bytes(report), JOBLOG_NAME: _bounded(paths.joblog, _JOBLOG_BYTES)}
@@ -132,13 +144,13 @@ def _chunk(
     )
 
 
-def _merge(
-    loaded: LoadedSpec, run: RunReport, past: SpecPast, top: Path, folder: str, logs: Mapping[str, bytes]
-) -> RenderedMerge | None:
-    ended = past.merge
+def _standing_merge(loaded: LoadedSpec, run: RunReport, past: SpecPast) -> MergeEnded | None:
+    """The merge of this run, or the one before that it took over; one of other chunks is none."""
     stands = run.merge is not None or (run.status is JobStatus.SUCCESS and bool(loaded.spec.merge_command))
-    if ended is None or not stands:
-        return None
+    return past.merge if stands else None
+
+
+def _merge(ended: MergeEnded, top: Path, folder: str, logs: Mapping[str, bytes]) -> RenderedMerge:
     return RenderedMerge(
         status=ended.status,
         exit_code=ended.exit_code,
@@ -167,9 +179,9 @@ def report_bytes(report: RenderReport) -> bytes:
     return f'{head},\n "chunks": [\n{lines}\n ]\n}}\n'.encode()
 
 
-def _logs(past: SpecPast, statuses: Mapping[ChunkId, ChunkStatus], run: RunReport) -> dict[str, bytes]:
+def _logs(past: SpecPast, statuses: Mapping[ChunkId, ChunkStatus], merged: MergeEnded | None) -> dict[str, bytes]:
     """The last attempts' logs by their names in the evidence: of the merge, of failed chunks, then of the others."""
-    wanted = [("merge.log", past.merge.log)] if past.merge is not None and past.merge.log else []
+    wanted = [("merge.log", merged.log)] if merged is not None and merged.log else []
     ended = [past.chunks[chunk] for chunk in statuses if chunk in past.chunks and past.chunks[chunk].log]
     ended.sort(key=lambda one: (one.status is not ChunkStatus.FAILED, one.start_frame))
     wanted += [(f"{one.chunk}.log", one.log) for one in ended]
@@ -212,17 +224,56 @@ def summary_of(evidence: RenderEvidence) -> str:
     return _done_words(report)
 
 
+def event_words(event: ChunkEvent) -> str:
+    """What happened in a chunk run, in lines for a log; empty for what is not worth one."""
+    match event:
+        case RunStarted():
+            before = f", {event.skipped_chunks:,} of them done before" if event.skipped_chunks else ""
+            return f"{event.spec}: {_count(event.chunks, 'chunk')}, {_count(event.frames, 'frame')}{before}"
+        case ChunkFinished():
+            return _attempt_words(event.result)
+        case MergeFinished():
+            return _merge_words(event.result)
+        case Notice():
+            return plain_text(event.message)
+        case _:
+            return ""
+
+
+def _attempt_words(result: ChunkResult) -> str:
+    if result.status is ChunkStatus.DONE:
+        took = format_duration(result.duration)
+        return f"chunk {result.chunk} done: {_count(result.frame_count, 'frame')} in {took}"
+    return _attempt_lines(f"chunk {result.chunk}", result)
+
+
+def _merge_words(result: MergeResult) -> str:
+    if result.status is ChunkStatus.DONE:
+        return f"merged in {format_duration(result.duration)}"
+    return _attempt_lines("the merge", result)
+
+
+def _attempt_lines(name: str, result: ChunkResult | MergeResult) -> str:
+    took = format_duration(result.duration)
+    if result.status is not ChunkStatus.FAILED:
+        return f"{name} {result.status.value} after {took}"
+    tail = last_part(result.tail, _TAIL_CHARACTERS)
+    return f"{name} failed after {took}: {plain_text(result.problem)}" + (f"\n{tail}" if tail else "")
+
+
 def progress_words(report: RenderReport) -> str:
     """`5 of 8 chunks are done`."""
-    return f"{len(report.done):,} of {_count(len(report.chunks), 'chunk')} {'is' if len(report.done) == 1 else 'are'} done"
+    return (
+        f"{len(report.done):,} of {_count(len(report.chunks), 'chunk')} {'is' if len(report.done) == 1 else 'are'} done"
+    )
 
 
 def _done_words(report: RenderReport) -> str:
     words = f"{_count(len(report.chunks), 'chunk')}, {_count(report.total_frames, 'frame')}"
     merge = report.merge
     if merge is None:
-        seen = _weakest(chunk.output for chunk in report.chunks)
-        return f"{words} ({_SEEN[seen]}), not merged: the spec has no merge command"
+        weakest = _weakest(chunk.output for chunk in report.chunks)
+        return f"{words} ({_SEEN[weakest]}), not merged: the spec has no merge command"
     if merge.output is None:
         return f"{words}, merged; the spec does not say into which file"
     frames = "" if merge.output.frames is None else f": {_count(merge.output.frames, 'frame')}"

@@ -146,16 +146,17 @@ class Session(JobView):
 
     def _announce(self) -> None:
         stop = self.runtime.stop
+        after = "the running chunks" if self.manifest.renders_next else "this step"
         level = stop.after_step + stop.now
         if level > self._announced:
             self._announced = level
             why = "asked twice" if stop.now else "asked once"
-            self.emit(events.StopRequested(job_id=self.job_id, now=stop.now, why=why))
+            self.emit(events.StopRequested(job_id=self.job_id, now=stop.now, why=why, after=after))
         if not self._announced:
             paused = self.stop_after_step()
             if paused is not None:
                 self._announced = 1
-                self.emit(events.StopRequested(job_id=self.job_id, now=False, why=paused))
+                self.emit(events.StopRequested(job_id=self.job_id, now=False, why=paused, after=after))
 
     def transition(self, trigger: Trigger, reason: Reason, **fields: object) -> JobStatus:
         """Record a change of state that belongs to no step, and tell it. Raises TransitionRefused."""

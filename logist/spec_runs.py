@@ -146,7 +146,7 @@ def _completed(options: ExecutionOptions, state: SpecState, plan: RunPlan, name:
         merged=plan.merged,
         recorder=state,
         log_dir=state.paths.logs,
-        inherit=(state.lease.fileno(),),
+        inherit=(*options.inherit, state.lease.fileno()),
         cancel=cancel,
         drain=drain,
         name=name,

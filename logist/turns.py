@@ -24,6 +24,7 @@ from logist.execution import Command, CommandResult, Ended, StreamResult
 from logist.job_state import change
 from logist.models.history import AttemptFailed, AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
 from logist.models.manifest import ReasonCode, Role, Verdict
+from logist.models.render_report import MEDIA, report_path
 from logist.models.reply import Reply, Usage
 from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
@@ -106,8 +107,16 @@ def feed_turn(session: Session, reply: Reply, name: str) -> Exited:
 
 
 @dataclass(frozen=True)
+class PlannedCommand:
+    """A command of a render that would run now: `chunk 3`, or `merge`."""
+
+    name: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Preview:
-    """The next oneshot as it would be asked now."""
+    """The next oneshot as it would be asked now; of a render the commands that would run."""
 
     job_id: str
     role: Role
@@ -123,8 +132,11 @@ class Preview:
     stdin: bool
     #: Names of the environment variables that the agent gets.
     env: tuple[str, ...]
-    #: Seconds.
+    #: Seconds; of a render those of one chunk.
     timeout: float | None
+    #: None where an agent is asked. `done`: the chunks that would not be run again.
+    commands: tuple[PlannedCommand, ...] | None = None
+    done: int = 0
 
 
 def preview_turn(view: JobView) -> Preview:
@@ -194,6 +206,8 @@ def step_token(seed: str, step: int, attempt: int) -> str:
 def _prompt_context(view: JobView, request: OneshotRequest, problem: _Problem | None) -> PromptContext:
     manifest = view.manifest
     judged = request.role is Role.SUPERVISOR
+    spec = manifest.current_phase.spec or ""
+    media = tuple(left for left in manifest.left_out if left.rpartition(" (")[2].startswith(MEDIA))
     return PromptContext(
         job_id=manifest.id,
         objective=manifest.job.objective,
@@ -212,7 +226,10 @@ def _prompt_context(view: JobView, request: OneshotRequest, problem: _Problem | 
         guidance=manifest.guidance,
         worker_summary="" if manifest.worker is None else manifest.worker.summary,
         changed_files=_changed_files(view) if judged else (),
-        left_out=manifest.left_out if judged else (),
+        left_out=tuple(left for left in manifest.left_out if left not in media) if judged else (),
+        spec=spec if judged else "",
+        report=report_path(spec) if judged and spec else "",
+        media=media if judged else (),
         baseline=manifest.baseline,
         reply_file=request.reply_file,
         token=request.token,

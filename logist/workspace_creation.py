@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from logist.errors import UsageProblem, WorkspaceFailed
 from logist.models.manifest import Source, SourceKind
+from logist.models.render_report import MEDIA
 from logist.workspace.disk import fsync_folder, storage_errors
 from logist.workspace.git_runner import ENVIRONMENT, SETTINGS, SOURCE_ENVIRONMENT, SOURCE_SETTINGS, GitRunner
+from logist.workspace.left_out import LeftOut
 from logist.workspace.names import shown
 from logist.workspace.objects import (
     EMPTY_TREE,
@@ -58,6 +60,8 @@ class SourceRequest:
     kind: SourceKind = SourceKind.EMPTY
     path: Path | None = None
     revision: str | None = None
+    #: Files of a folder that are not taken, because a render makes them.
+    media: tuple[str, ...] = ()
 
 
 class CreatedWorkspace(NamedTuple):
@@ -119,7 +123,8 @@ def _fill(repo_dir: Path, work_dir: Path, branch: str, request: SourceRequest, i
     try:
         if path is not None:
             own = work_dir.parent.stat()
-            walk = Walk(store, {}, 0, writer=writer, excluded={(own.st_dev, own.st_ino)})
+            media = LeftOut(reasons=dict.fromkeys(request.media, MEDIA))
+            walk = Walk(store, {}, 0, writer=writer, excluded={(own.st_dev, own.st_ino)}, left_out=media)
             result = walk.run(path, EMPTY_TREE)
         baseline = writer.add("commit", encode_commit(result.tree, (), info.author, info.at, info.message))
         writer.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -47,6 +48,7 @@ from logist.console.chunk_rows import footer_rows
 from logist.console.chunk_tables import (
     fps_text,
     outcome_lines,
+    progress_line,
     size_text,
     summary_lines,
     summary_table,
@@ -1156,7 +1158,7 @@ def test_what_can_be_done_depends_on_where_it_stands(status: JobStatus, commands
     assert text.splitlines()[1:] == ([""] if commands else []) + commands
 
 
-@given(results=any_result(), width=st.integers(60, 120))
+@given(results=any_result(), width=st.integers(44, 120))
 def test_no_row_of_a_table_is_wider_than_the_terminal(
     results: tuple[ChunkResult, MergeResult, RunReport], width: int
 ) -> None:
@@ -1186,26 +1188,54 @@ def test_numbers_are_as_people_read_them(text: str, expected: str) -> None:
 # --- A real terminal and a real pipe -------------------------------------------------------------------------------
 
 _SCRIPT = """
-import os, sys
-sys.path[:0] = [{root!r}, {tests!r}]
-import test_console_chunks as t
+import os, pickle, sys
+sys.path[:0] = [{root!r}]
 from logist.console.chunks import open_chunk_display
+with open({run!r}, "rb") as file:
+    run = pickle.load(file)
 with open_chunk_display({progress!r}, environ=os.environ) as sink:
-    for event in t.RUN[:5]:
+    for event in run[:5]:
         sink(event)
     {then}
-    for event in t.RUN[5:]:
+    for event in run[5:]:
         sink(event)
+print("after the run")
+"""
+_STEPWISE = """
+import os, pickle, sys
+sys.path[:0] = [{root!r}]
+from logist.chunks import ChunkProgressed
+from logist.console.chunk_bars import ChunkBars
+from logist.testing import FakeClock
+with open({run!r}, "rb") as file:
+    run = pickle.load(file)
+clock = FakeClock()
+display = ChunkBars(environ=os.environ, clock=clock, interval=None)
+for event in run[:5]:
+    display.emit(event)
+for number in range({steps}):
+    sys.stdin.readline()
+    clock.advance(1)
+    display.emit(ChunkProgressed(chunk=0, frames=70 + number))
+    display.tick()
+sys.stdin.readline()
+for event in run[5:]:
+    display.emit(event)
+display.close()
 print("after the run")
 """
 
 
 def script(tmp_path: Path, then: str, progress: str = "auto") -> Path:
     """A program that shows a run; `then` is done in its middle."""
-    path = tmp_path / "run.py"
-    path.write_text(
-        _SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests"), progress=progress, then=then), encoding="utf-8"
-    )
+    return written(tmp_path, _SCRIPT, progress=progress, then=then)
+
+
+def written(tmp_path: Path, text: str, **values: object) -> Path:
+    """A program that finds the events of a run beside it."""
+    path, run = tmp_path / "run.py", tmp_path / "run"
+    run.write_bytes(pickle.dumps(RUN))
+    path.write_text(text.format(root=str(ROOT), run=str(run), **values), encoding="utf-8")
     return path
 
 
@@ -1247,45 +1277,19 @@ def assert_only_lines_stayed(screen: Screen) -> None:
     assert "1/4" not in told
 
 
-_STEPWISE = """
-import os, sys
-from pathlib import Path
-sys.path[:0] = [{root!r}, {tests!r}]
-import test_console_chunks as t
-clock = t.FakeClock()
-display = t.ChunkBars(environ=os.environ, clock=clock, interval=None)
-for event in t.RUN[:5]:
-    display.emit(event)
-for number, _ in enumerate(sys.stdin):
-    clock.advance(1)
-    display.tick()
-    Path({folder!r}, str(number)).touch()
-    if number == {steps}:
-        break
-t.tell(display, t.RUN[5:])
-print("after the run")
-"""
-
-
 def test_a_real_terminal_may_change_its_width(tmp_path: Path) -> None:
     widths = (57, 31, 110, 23, 58)
-    path = tmp_path / "run.py"
-    path.write_text(
-        _STEPWISE.format(root=str(ROOT), tests=str(ROOT / "tests"), folder=str(tmp_path), steps=len(widths) - 1),
-        encoding="utf-8",
-    )
-    child = spawned(path, 24, 110)
+    child = spawned(written(tmp_path, _STEPWISE, steps=len(widths)), 24, 110)
     child.logfile_read = screen = Screen(110)
     for number, width in enumerate(widths):
         screen.resize(width)
         child.setwinsize(24, width)
         child.sendline("")
-        _await((tmp_path / str(number)).exists)
-        # All that was drawn has been written: take it before the next change.
-        with pytest.raises(pexpect.TIMEOUT):
-            while True:
-                child.read_nonblocking(4_096, timeout=0)
+        # The rows of this step, whole: nothing of them is under way when the next change comes.
+        while f"19{number}/" not in "".join(screen.shown()) or not screen.shown()[-1].startswith("  chunk 1"):
+            child.read_nonblocking(4_096, timeout=30)
         assert sum("1/4" in row for row in screen.shown()) == 1, screen.shown()
+    child.sendline("")
     child.expect(pexpect.EOF)
     child.close()
 

@@ -117,6 +117,13 @@ def test_a_live_matroska_file_that_does_not_say_how_long_it_is_is_whole(tmp_path
     assert check(path, frames=3) is None
 
 
+def test_a_container_that_does_not_say_how_long_it_is_is_told_where_its_last_frame_ends(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.avi", range(20), codec="mjpeg")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"idx1") - 100])
+    assert check(path) == "is damaged or cut off after 19 frames"
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".mp4"), ("libx264", ".mkv"), ("libsvtav1", ".mp4")])
 def test_damaged_frames_are_told(tmp_path: Path, codec: str, suffix: str) -> None:
     path = make_video(tmp_path / f"a{suffix}", range(30), width=160, height=120, codec=codec)

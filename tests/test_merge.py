@@ -144,9 +144,9 @@ def test_frames_are_evenly_spaced_and_the_rate_is_exact(tmp_path: Path, suffix: 
 
 
 def test_the_time_base_of_the_inputs_is_kept(tmp_path: Path) -> None:
-    parts = make_parts(tmp_path, (3, 3), ".mp4")
+    parts = make_parts(tmp_path, (5, 5), ".ts")
     merge(tmp_path / "whole.mp4", parts)
-    assert frame_times(tmp_path / "whole.mp4").time_base == frame_times(parts[0]).time_base
+    assert frame_times(tmp_path / "whole.mp4").time_base == Fraction(1, 90000)
 
 
 def test_matroska_frames_are_where_its_milliseconds_have_them(tmp_path: Path) -> None:
@@ -196,39 +196,61 @@ def test_pcm_sound_is_as_long_as_the_frames_to_the_sample(tmp_path: Path, layout
     assert read_numbers(tmp_path / "whole.mov") == list(range(29))
 
 
-def test_pcm_sound_that_is_too_short_or_too_long_is_filled_up_or_cut(tmp_path: Path) -> None:
-    """Ten frames whose sound lasts for eight, then ten whose sound lasts for twelve."""
-    for name, frames, first, sounding in (("a.mov", 10, 0, 8), ("b.mov", 10, 10, 12)):
-        short = make_video(tmp_path / "frames.mov", range(first, first + frames))
+def loudness(path: Path) -> list[bool]:
+    """For each frame's time, at 30 frames a second, whether anything is heard during most of it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        resampler = av.AudioResampler("s16", "mono", AUDIO_RATE, 1024)
+        decoded = [part for frame in container.decode(stream) for part in resampler.resample(frame)]
+        parts = [*decoded, *resampler.resample(None)]
+        data = b"".join(bytes(part.planes[0])[: 2 * part.samples] for part in parts)
+    size = 2 * AUDIO_RATE // 30
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    return [piece.count(0) < len(piece) // 2 for piece in pieces]
+
+
+@pytest.mark.parametrize("options", [None, MergeOptions(audio_codec="pcm_s24le")], ids=["copied", "transcoded"])
+def test_sound_that_does_not_begin_and_end_with_its_frames_is_filled_up_or_cut(
+    tmp_path: Path, options: MergeOptions | None
+) -> None:
+    """Ten frames with sound for eight, ten with sound for twelve, and ten with sound from the fourth to the ninth."""
+    parts = []
+    for name, first, begin, sounding in (("a.mov", 0, 0, 8), ("b.mov", 10, 0, 12), ("c.mov", 20, 3, 6)):
+        frames = make_video(tmp_path / "frames.mov", range(first, first + 10))
         sound = make_video(tmp_path / "sound.mov", range(sounding), audio="pcm_s16le")
-        with av.open(str(short)) as one, av.open(str(sound)) as other, av.open(str(tmp_path / name), "w") as target:
+        parts.append(tmp_path / name)
+        with av.open(str(frames)) as one, av.open(str(sound)) as other, av.open(str(parts[-1]), "w") as target:
             streams = [one.streams.video[0], other.streams.audio[0]]
             copies = [target.add_stream_from_template(stream, opaque=True) for stream in streams]
             for container, stream, copy in zip((one, other), streams, copies, strict=True):
                 for packet in container.demux(stream):
-                    if packet.size:
+                    if packet.size and packet.pts is not None:
+                        packet.pts = packet.dts = packet.pts + (begin * AUDIO_RATE // 30 if container is other else 0)
                         packet.stream = copy
                         target.mux(packet)
-    merge(tmp_path / "whole.mov", [tmp_path / "a.mov", tmp_path / "b.mov"])
-    assert heard(tmp_path / "whole.mov") == Sound("pcm_s16le", 20 * AUDIO_RATE // 30, {0}, 0)
+    merge(tmp_path / "whole.mov", parts, options)
+    assert heard(tmp_path / "whole.mov")[1:] == (AUDIO_RATE, {0}, 0)
+    expected = [True] * 8 + [False] * 2 + [True] * 10 + [False] * 3 + [True] * 6 + [False]
+    assert loudness(tmp_path / "whole.mov") == expected
 
 
 @pytest.mark.parametrize(
     ("sound", "codec", "suffix", "half"),
     [("aac", "libx264", ".mp4", 512), ("libopus", "libx264", ".mp4", 480), ("libopus", "libvpx-vp9", ".webm", 480)],
 )
+@pytest.mark.parametrize("sizes", [(13, 13, 13, 13, 13, 13, 2), (13, 13, 2)])
 def test_compressed_sound_is_copied_without_gaps_and_never_drifts(
-    tmp_path: Path, sound: str, codec: str, suffix: str, half: int
+    tmp_path: Path, sound: str, codec: str, suffix: str, half: int, sizes: tuple[int, ...]
 ) -> None:
     """Thirteen frames are no whole number of packets: left alone, each seam would add most of one."""
-    parts = make_parts(tmp_path, (13, 13, 13, 13, 13, 13, 2), suffix, codec=codec, audio=sound)
+    parts = make_parts(tmp_path, sizes, suffix, codec=codec, audio=sound)
     output = tmp_path / f"whole{suffix}"
     merge(output, parts)
     result = heard(output)
-    assert abs(result.samples - 80 * AUDIO_RATE // 30) <= half
+    assert abs(result.samples - sum(sizes) * AUDIO_RATE // 30) <= half
     # A millisecond is 48 samples: WebM counts in these.
     assert all(abs(gap) <= (48 if suffix == ".webm" else 0) or gap == -8 for gap in result.gaps)
-    assert read_numbers(output) == list(range(80))
+    assert read_numbers(output) == list(range(sum(sizes)))
 
 
 def test_sound_is_transcoded_alone_and_frames_are_copied(tmp_path: Path) -> None:
@@ -307,11 +329,19 @@ def test_what_can_not_be_copied_together_is_transcoded_together(tmp_path: Path) 
     assert read_numbers(tmp_path / "whole.mp4") == list(range(6))
 
 
-def test_one_frame_is_transcoded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1"])
+def test_one_frame_or_two_are_transcoded(tmp_path: Path, codec: str) -> None:
     part = make_video(tmp_path / "a.mp4", [9])
-    for _ in range(3):
-        merge(tmp_path / "whole.mp4", [part], MergeOptions(video_codec="h265"))
-        assert read_numbers(tmp_path / "whole.mp4") == [9]
+    for count in [1, 2] * 4:
+        merge(tmp_path / "whole.mp4", [part] * count, MergeOptions(video_codec=codec))
+        assert read_numbers(tmp_path / "whole.mp4") == [9] * count
+
+
+def test_transcoded_frames_are_not_of_the_kinds_that_the_inputs_had(tmp_path: Path) -> None:
+    """Each input of one frame has a key frame; the whole needs one."""
+    merge(tmp_path / "whole.mp4", make_parts(tmp_path, [1] * 8, ".mp4"), MergeOptions(video_codec="h264"))
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        assert [packet.is_keyframe for packet in container.demux(video=0) if packet.size] == [True] + [False] * 7
 
 
 def test_copy_may_be_said(tmp_path: Path) -> None:
@@ -387,8 +417,29 @@ def test_a_file_that_shows_a_part_of_its_frames_is_not_copied_but_transcoded(tmp
     data[entry + 4 : entry + 8] = ticks.to_bytes(4, "big")
     part.write_bytes(data)
     assert "shows only a part" in refused(tmp_path / "whole.mp4", [part]).message
+    assert media.check(part, frames=6) is None
     assert merge(tmp_path / "whole.mp4", [part], MergeOptions(video_codec="h264")).frames == 6
     assert read_numbers(tmp_path / "whole.mp4") == list(range(3, 9))
+
+
+def test_a_file_that_begins_without_a_key_frame_is_not_copied(tmp_path: Path) -> None:
+    part, headless = make_video(tmp_path / "a.mkv", range(9)), tmp_path / "b.mkv"
+    with av.open(str(part)) as source, av.open(str(headless), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream, opaque=True)
+        for packet in source.demux(stream):
+            if packet.size and not packet.is_keyframe:
+                packet.stream = copy
+                target.mux(packet)
+    error = refused(tmp_path / "whole.mkv", [part, headless])
+    assert f"{headless} can't be merged by copying: it begins in the middle" in error.message
+
+
+def test_one_frame_of_another_rate_is_refused(tmp_path: Path) -> None:
+    parts = [make_video(tmp_path / "a.mov", [0], codec="prores_ks", fps=25)]
+    parts.append(make_video(tmp_path / "b.mov", [1, 2, 3], codec="prores_ks", fps=30))
+    message = refused(tmp_path / "whole.mov", parts).message
+    assert f"{parts[1]} has 30 frames a second, {parts[0]} has 25" in message
 
 
 def test_an_avi_file_whose_frames_are_reordered_is_not_copied(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def told(data: bytes, frame_count: int = 30, start_frame: int = 0) -> int | None
         ("Rendering... 40.9 %", 12),
         ("40% complete", 12),
         ("Progress: 100%", 30),
+        ("Progress: 140%", 30),
         ("[12/30]", 12),
         ("[ 12 / 30 ] scene.html", 12),
         (" 40%|####      | 12/30 [00:01<00:02, 9.1it/s]", 12),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -253,7 +254,8 @@ def test_of_many_problems_some_are_told_and_the_others_counted(refused: Callable
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.mov", "x/../../a.mov", "/tmp/a.mov", "link/a.mov", "link/../a.mov", "out.link", "/a.mov"]
+    "name",
+    ["../a.mov", "../specs2/a.mov", "x/../../a.mov", "/tmp/a.mov", "link/a.mov", "link/../a.mov", "out.link", "/a.mov"],
 )
 def test_an_output_outside_of_the_folder_is_refused_unless_it_is_allowed(
     name: str, folder: Path, load: Callable[..., LoadedSpec], refused: Callable[..., LogistError]
@@ -297,6 +299,8 @@ def test_a_folder_that_is_reached_through_a_link_is_no_way_out(folder: Path, loa
     (folder.parent / "way").symlink_to(folder)
     (folder / "job.json").write_text(json.dumps(with_output(str(folder.parent / "way" / "a.mov"))))
     assert load("way/job.json", cwd=folder.parent).folder == folder
+    data = json.dumps(with_output("a.mov")).encode()
+    assert load("-", cwd=folder.parent / "way", stdin=lambda: io.BytesIO(data)).name.startswith("spec-")
 
 
 @pytest.mark.parametrize("name", ["job.json", "./job.json", "x/../job.json", "hard/job.json"])
@@ -316,6 +320,9 @@ def test_outputs_of_a_spec_without_a_file_are_looked_at_too(refused: Callable[..
 
 
 # --- URLs ----------------------------------------------------------------------------------------------------------
+
+
+DRIPPED_TO_THE_END = threading.Event()
 
 
 class Server(BaseHTTPRequestHandler):
@@ -341,11 +348,11 @@ class Server(BaseHTTPRequestHandler):
         elif path == "/endless":
             self.send_response(200)
             self.end_headers()
-            self.drip(b" " * 100_000)
+            self.drip(b" " * 100_000, 0)
         elif path == "/dripping":
             self.send_response(200)
             self.end_headers()
-            self.drip(b" ")
+            self.drip(b" ", 0.01)
         elif path == "/text":
             self.answer(b"<html>")
         elif path in ("/job.json", "/gr%C3%B6%C3%9Fe.json"):
@@ -359,12 +366,13 @@ class Server(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def drip(self, piece: bytes) -> None:
-        try:
-            while not self.server.ended.is_set():  # type: ignore[attr-defined]
+    def drip(self, piece: bytes, pause: float) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(200):
                 self.wfile.write(piece)
-        except OSError:
-            return
+                if self.server.ended.wait(pause):  # type: ignore[attr-defined]
+                    return
+            DRIPPED_TO_THE_END.set()
 
     def log_message(self, format: str, *args: object) -> None:
         """Tests are quiet."""
@@ -475,7 +483,9 @@ def test_a_server_that_drips_is_given_up(
     server: str, refused: Callable[..., LogistError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spec_files, "URL_TIME", 0.05)
+    DRIPPED_TO_THE_END.clear()
     assert "it took longer than 0 seconds" in refused(f"{server}/dripping", trust=True).message
+    assert not DRIPPED_TO_THE_END.is_set()
 
 
 def test_a_server_without_end_is_cut_off(

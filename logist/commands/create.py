@@ -57,6 +57,12 @@ class Wanted(NamedTuple):
 @click.option(
     "--optional-check", "optional_checks", multiple=True, metavar="[NAME=]COMMAND", help="A check that only informs."
 )
+@click.option(
+    "--spec", metavar="FILE", help="Render this job spec, in one phase; it lies in SOURCE, else its folder is it."
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1024), metavar="N", help="With --spec: chunks at the same time. Default: 1."
+)
 @click.option("--worker", metavar="AGENT[:ARGUMENT]", help="Who works: playbook, command:LINE, or an agent's name.")
 @click.option("--supervisor", metavar="AGENT[:ARGUMENT]", help="Who judges.")
 @click.option("--steps", type=click.IntRange(min=0), metavar="N", help="The most steps; 0 is unlimited.")
@@ -75,6 +81,8 @@ def create(
     source: str | None,
     prompt: str | None,
     prompt_file: str | None,
+    spec: str | None,
+    concurrency: int | None,
     job_file: str | None,
     revision: str | None,
     no_select: bool,
@@ -86,7 +94,7 @@ def create(
     from pathlib import Path
 
     from logist.clock import SystemClock
-    from logist.configuration import define_job
+    from logist.configuration import define_job, read_job_file
     from logist.job_creation import CreateRequest, create_job
 
     if prompt is not None and prompt_file is not None:
@@ -96,11 +104,15 @@ def create(
     wanted = Wanted(prompt=prompt, **options)  # type: ignore[arg-type]  # click hands over what the options declare
     _refuse_bad_words(wanted)
     config = invocation.configuration().config
-    described = _job_file(wanted, job_file, config)
+    file = None if job_file is None else read_job_file(Path(job_file))
+    place = Path(source) if source is not None else None if file is None else file.source
+    render = _render(wanted, spec, place, revision, concurrency)
+    described = _described(wanted, file, render, config)
     request = CreateRequest(
         definition=define_job(described, config),
-        source=_source(described.source if source is None else Path(source), revision),
+        source=_source(place, revision) if render is None else render.source,
         job_id=described.id,
+        spec_sha256=None if render is None else render.sha256,
     )
     store = invocation.store()
     manifest = create_job(store, request, SystemClock())
@@ -151,40 +163,95 @@ def _refuse_bad_names(option: str, given: list[tuple[str, str]], form: str) -> N
         seen.add(name)
 
 
-def _job_file(wanted: Wanted, name: str | None, config: Config) -> JobFile:
-    """The job as the file describes it, with the options laid over it.
+class Render(NamedTuple):
+    """What `--spec` asks for. Without `sha256` only the commit that the job starts from has the spec."""
 
-    Raises UsageProblem, InvalidFile, and AgentUnavailable when the agent of a role can't run.
-    """
+    phase: dict[str, object]
+    source: SourceRequest
+    objective: str | None
+    sha256: str | None
+
+
+def _render(
+    wanted: Wanted, spec: str | None, place: Path | None, revision: str | None, concurrency: int | None
+) -> Render | None:
+    """The one phase of a job that renders a spec, and its source. Raises UsageProblem, InvalidFile."""
+    if spec is None:
+        if concurrency is not None:
+            raise UsageProblem("--concurrency is for a render", "name its job spec with --spec")
+        return None
+    if wanted.phases:
+        raise UsageProblem(
+            "--spec and --phase exclude each other", "a job file can have phases of both kinds: --from FILE"
+        )
     from pathlib import Path
 
+    path = Path(spec) if place is None or not (place / spec).exists() else place / spec
+    source = _source(path.parent if place is None else place, revision)
+    phase = {"name": "render", "kind": "render", "concurrency": concurrency or 1}
+    if not path.exists() and source.kind == "git" and place is not None and wanted.objective is not None:
+        # A bare repository, or a commit that is not checked out: it is looked at once the workspace is there.
+        return Render({**phase, "spec": spec}, source, None, None)
+    return _render_of(path, phase, source, committed=revision is not None)
+
+
+def _render_of(path: Path, phase: dict[str, object], source: SourceRequest, *, committed: bool) -> Render:
+    import os
+    import sys
+    from dataclasses import replace
+    from pathlib import Path
+
+    from logist.spec_files import load_spec, output_paths
+
+    loaded = load_spec(
+        str(path.absolute()), trust=False, allow_outside=False, stdin=lambda: sys.stdin.buffer, cwd=Path.cwd()
+    )
+    assert source.path is not None
+    inside = os.path.relpath(loaded.folder / loaded.name, source.path)
+    if inside.startswith("../"):
+        raise UsageProblem(f"the spec {path} is not in {source.path}", "name a spec of the source, or another source")
+    chunks, frames = len(loaded.spec.chunks), loaded.spec.metadata.total_frames
+    many = "chunk" if chunks == 1 else "chunks"
+    return Render(
+        {**phase, "spec": inside},
+        replace(source, media=tuple(os.path.relpath(made, source.path) for made in output_paths(loaded))),
+        f"render {inside}: {chunks:,} {many}, {frames:,} {'frame' if frames == 1 else 'frames'}",
+        None if committed else loaded.sha256,
+    )
+
+
+def _described(wanted: Wanted, file: JobFile | None, render: Render | None, config: Config) -> JobFile:
+    """The job as the file and the spec describe it, with the options laid over it.
+
+    Raises UsageProblem, and AgentUnavailable when the agent of a role can't run.
+    """
     from pydantic import ValidationError
 
-    from logist.configuration import read_job_file
     from logist.models.config import JobFile
 
-    if name is not None:
-        described = read_job_file(Path(name))
-    elif wanted.objective is None:
+    objective = wanted.objective
+    if file is None and objective is None and render is not None:
+        objective = render.objective
+    if file is None and objective is None:
         raise UsageProblem("a job needs an objective", "say what is to be reached with -o TEXT, or give --from FILE")
-    else:
-        described = JobFile(objective="(replaced)")
+    described = file or JobFile(objective="(replaced)")
+    phases: tuple[object, ...] = tuple(map(_phase, wanted.phases)) if render is None else (render.phase,)
     given = {
         "id": wanted.job_id,
-        "objective": wanted.objective,
+        "objective": objective,
         "prompt": wanted.prompt,
-        "phases": tuple(map(_phase, wanted.phases)) or None,
+        "phases": phases or None,
         "checks": _checks(wanted) or None,
-        "roles": _roles(wanted, described, config),
         "budget": _budget(wanted, described),
     }
     kept = {key: getattr(described, key) for key in described.model_fields_set}
     try:
-        return JobFile(**{**kept, **{key: value for key, value in given.items() if value is not None}})
+        made = JobFile(**{**kept, **{key: value for key, value in given.items() if value is not None}})
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise UsageProblem(f"{place}: {problem['msg']}", "see logist job create --help") from error
+    return made.model_copy(update={"roles": _roles(wanted, made, config)})
 
 
 def _source(path: Path | None, revision: str | None) -> SourceRequest:
@@ -233,7 +300,8 @@ def _roles(wanted: Wanted, described: JobFile, config: Config) -> Roles | None:
         worker=parse_role(wanted.worker, merged.worker) if wanted.worker else merged.worker,
         supervisor=parse_role(wanted.supervisor, merged.supervisor) if wanted.supervisor else merged.supervisor,
     )
-    for settings in (roles.worker, roles.supervisor):
+    works = any(phase.spec is None for phase in described.phases)
+    for settings in (roles.worker, roles.supervisor) if works else (roles.supervisor,):
         # An agent that can't run is a slip of the hand: told now, not when the job is run.
         find_agent(settings.agent, config).check(settings)
     return roles

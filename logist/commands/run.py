@@ -263,4 +263,14 @@ def _preview_text(shown: Preview) -> str:
         "timeout": "none" if shown.timeout is None else format_duration(shown.timeout),
         "prompt": f"{len(shown.prompt)} characters" + (", on standard input" if shown.stdin else ""),
     }
-    return "\n".join([*(f"{name:12} {value}" for name, value in rows.items()), "", shown.prompt.rstrip("\n")])
+    below = [shown.prompt.rstrip("\n")]
+    if shown.commands is not None:
+        from logist.plain_text import plain_text
+
+        chunks = sum(command.name != "merge" for command in shown.commands)
+        rows["role"] = f"{shown.role}: Logist itself runs the chunks, nobody is asked"
+        rows["timeout"] += " for a chunk" if shown.timeout is not None else ""
+        rows["prompt"] = "none"
+        rows["chunks"] = f"{chunks} would run; {shown.done} are done and unchanged"
+        below = [plain_text(f"{command.name}: {command.command}") for command in shown.commands]
+    return "\n".join([*(f"{name:12} {value}" for name, value in rows.items()), "", *below])

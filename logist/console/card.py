@@ -27,6 +27,8 @@ _MAX_QUOTED_LINES = 8
 _MAX_FILES = 12
 #: Columns that a summary needs to be worth showing beside a row.
 _MIN_SUMMARY = 24
+#: Reasons whose sentence has all that is to be said of the worker's step.
+_TOLD_IN_FULL = frozenset({ReasonCode.CHUNK_FAILED, ReasonCode.MERGE_FAILED, ReasonCode.BUDGET_TIME})
 VERDICT_STYLES = {Verdict.COMPLETED: "good", Verdict.RETRY: "warn", Verdict.STUCK: "bad"}
 #: A sentence that asks: from the last end of a sentence to a question mark.
 _QUESTION = re.compile(r"(?:^|(?<=[.!?:;\n]))\s*([^.!?\n]*\?)")
@@ -142,7 +144,7 @@ def _said(report: JobReport, width: int | None) -> list[Line]:
     lines: list[Line] = []
     open_end = report.status in (JobStatus.INTERVENTION_REQUIRED, JobStatus.PENDING, JobStatus.CANCELED)
     for label, words in (("Supervisor", report.supervisor), ("Worker", report.worker)):
-        if words is None:
+        if words is None or (words.failure in _TOLD_IN_FULL and words.failure is report.reason.code):
             continue
         lines += _quote(label, words, width, report.id)
         asks = open_end and words.action is not Verdict.COMPLETED and words.failure is None
@@ -279,12 +281,22 @@ def _facts(report: JobReport, width: int | None) -> list[Line]:
         lines += _field("Evidence", f"{report.places.branch} at {report.head[:7]} in {report.places.repo}", None)
     if report.phase_count > 1:
         lines += _field("Phase", f"{report.phase} of {report.phase_count}: {report.phase_name}", width)
+    lines += _render(report, width)
     lines += _flow(Span(pad("Budget", _LABEL), "bold"), [_budget(budget) for budget in report.budget], width)
     # Paths are left to the terminal to wrap: only so they can be copied whole.
     lines += _field("Workspace", report.places.workspace, None)
     for log in report.places.logs[:1]:
         lines += _field("Log", log, None)
     return lines
+
+
+def _render(report: JobReport, width: int | None) -> list[Line]:
+    render = report.render
+    if render is None:
+        return []
+    failed = f", {render.failed:,} failed" if render.failed else ""
+    words = f"{one_line(render.spec)}: {render.done:,} of {_count(render.chunks, 'chunk')} done{failed}"
+    return _field("Render", f"{words}, {render.frames_done:,} of {_count(render.frames, 'frame')}", width)
 
 
 def _runner(report: JobReport, width: int | None) -> list[Line]:

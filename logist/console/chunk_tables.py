@@ -26,6 +26,8 @@ _LONGEST_TAIL_LINE = 300
 _LONGEST_PROBLEM = 300
 #: Columns of a chunk's name. Specs allow more only for files that nobody checked.
 _LONGEST_NAME = 64
+#: Columns of a chunk's name where it stands beside others.
+_WIDEST_CELL = 16
 #: Runs of more chunks are shown by their failed and their slowest ones.
 _MOST_ROWS = 20
 _MOST_FAILED = 20
@@ -132,7 +134,8 @@ def tail_lines(tail: str) -> list[str]:
 
 
 def _fps(frames: int, seconds: float) -> float | None:
-    return frames / seconds if seconds > 0 else None
+    # A speed that was measured over less than a millisecond says nothing.
+    return frames / seconds if seconds >= 0.001 else None
 
 
 # --- The table -----------------------------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ def _cells(result: ChunkResult) -> list[Span]:
     done = result.status is ChunkStatus.DONE
     fps = fps_text(_fps(result.frame_count, result.duration)).removesuffix(" fps") if done else ""
     return [
-        Span(crop(one_line(str(result.chunk)), 24)),
+        Span(crop(one_line(str(result.chunk)), _WIDEST_CELL)),
         Span(f"{result.frame_count:,}"),
         Span(str(result.attempt)),
         Span(format_duration(result.duration)),
@@ -303,7 +306,7 @@ def _actions(report: RunReport, spec: str) -> list[_Action]:
 
 
 def _named(chunks: Sequence[ChunkId]) -> str:
-    names = [crop(one_line(str(chunk)), 24) for chunk in chunks[:_MOST_NAMED]]
+    names = [crop(one_line(str(chunk)), _WIDEST_CELL) for chunk in chunks[:_MOST_NAMED]]
     rest = len(chunks) - len(names)
     return ", ".join(names) + (f" and {rest:,} more" if rest else "")
 

@@ -106,7 +106,10 @@ class PlainChunks:
         stream: TextIO | None = None,
         clock: Clock | None = None,
         heartbeat: float = HEARTBEAT,
+        always: Mapping[str, object] | None = None,
     ) -> None:
+        #: What every line says to programs, beside its own.
+        self._always = always or {}
         self._sink = Sink(stream or sys.stderr)
         self._verbose = verbose
         self._clock = clock or SystemClock()
@@ -212,7 +215,7 @@ class PlainChunks:
 
     def _write(self, words: str, kind: str, tail: Mapping[str, object]) -> None:
         self._wrote = self._clock.monotonic()
-        pairs = " ".join(f"{key}={_quoted(one_line(str(value)))}" for key, value in tail.items())
+        pairs = " ".join(f"{key}={_quoted(one_line(str(value)))}" for key, value in {**self._always, **tail}.items())
         self._sink.write(f"{_timestamp(self._clock)}  {words}  type={kind}{pairs and ' '}{pairs}")
 
 

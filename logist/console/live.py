@@ -19,8 +19,13 @@ from rich.live import Live
 from rich.text import Text
 
 from logist import events
+from logist.chunks import ChunkEvent, ChunkFinished, ChunkStatus, MergeFinished
+from logist.chunks import Notice as ChunkNotice
 from logist.clock import Clock, SystemClock
 from logist.console import crop, crop_start, fit_encoding, one_line, pad, text_width, wrap
+from logist.console.chunk_meter import RunMeter
+from logist.console.chunk_tables import finished_words, fps_text, merged_words, tail_lines
+from logist.console.chunks import Failures
 from logist.console.reporters import OutputLines, again_words, check_words, count, quote, stop_words
 from logist.durations import format_duration
 from logist.events import Event
@@ -70,6 +75,18 @@ class _Budget:
 
 
 @dataclass(frozen=True)
+class _Render:
+    """How far the chunks of a render are."""
+
+    chunks: int
+    chunks_done: int
+    frames: int
+    frames_done: int
+    fps: float | None
+    merging: bool
+
+
+@dataclass(frozen=True)
 class _View:
     """What the footer shows; replaced as a whole, so the refreshing thread never sees half a change."""
 
@@ -84,8 +101,10 @@ class _View:
     #: The end of what the agent printed in this step.
     tail: bytes = b""
     stream: str = ""
-    #: None, or whether the run is to stop now.
+    #: None, or whether the run is to stop now, and what it brings to its end before.
     stopping: bool | None = None
+    after: str = "this step"
+    render: _Render | None = None
 
 
 class _Stream:
@@ -135,6 +154,8 @@ class LiveReporter:
         self._costs = False
         self._phase = ""
         self._change = threading.Lock()
+        self._meter = RunMeter()
+        self._failures = Failures()
         self._console = Console(
             file=_Stream(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
             force_terminal=True,
@@ -174,6 +195,9 @@ class LiveReporter:
             case events.OutputReceived():
                 self._heard(event)
                 return
+            case events.RenderProgressed():
+                self._rendered(event.event)
+                return
             case events.StepStarted():
                 self._begin(event)
             case events.CheckFinished():
@@ -186,13 +210,13 @@ class LiveReporter:
             case events.StepFinished():
                 self._flush_output()
                 self._print_step(event)
-                self._update(step=None, activity="", tail=b"")
+                self._update(step=None, activity="", tail=b"", render=None)
             case events.StateChanged():
                 self._update(status=event.after)
                 self._print_change(event)
             case events.StopRequested():
-                self._update(stopping=event.now)
-                self._print_words("yellow", stop_words(event.now))
+                self._update(stopping=event.now, after=event.after)
+                self._print_words("yellow", stop_words(event.now, event.after))
                 if event.now:
                     # The next Ctrl-C ends the process on the spot: what hides the cursor must be over by then.
                     self._console.show_cursor(True)
@@ -212,7 +236,42 @@ class LiveReporter:
             self._print_words("bold", f"phase {one_line(event.phase)}")
         self._phase = event.phase
         now = self._clock.monotonic()
-        self._update(step=event, activity="", began=now, heard=now, tail=b"", stream="")
+        self._meter, self._failures = RunMeter(), Failures()
+        self._update(step=event, activity="", began=now, heard=now, tail=b"", stream="", render=None)
+
+    def _rendered(self, event: ChunkEvent) -> None:
+        now = self._clock.monotonic()
+        meter = self._meter
+        meter.take(event, now)
+        self._update(
+            render=_Render(
+                meter.chunks,
+                meter.done_chunks,
+                meter.frames,
+                meter.frames_done,
+                meter.fps(now),
+                meter.merging is not None,
+            ),
+            heard=now,
+        )
+        match event:
+            case ChunkFinished() if event.result.status is ChunkStatus.FAILED:
+                words, below = self._failures.lines(event.result)
+                self._print_render("red" if event.result.retry_in is None else "yellow", words, below)
+            case ChunkFinished() if self._verbose:
+                self._print_render("dim", finished_words(event.result), [])
+            case MergeFinished():
+                failed = event.result.status is ChunkStatus.FAILED
+                below = tail_lines(event.result.tail) if failed else []
+                self._print_render("red" if failed else "dim", merged_words(event.result), below)
+            case ChunkNotice():
+                self._print_words("dim", one_line(event.message))
+
+    def _print_render(self, style: str, words: str, below: list[str]) -> None:
+        if words:
+            self._print_words(style, words)
+        for text in below:
+            self._print_output(text)
 
     def _heard(self, event: events.OutputReceived) -> None:
         if self._verbose:
@@ -334,7 +393,19 @@ class LiveReporter:
         if view.step is None:
             return []
         passed = self._clock.monotonic() - view.began
-        return [self._bar(budget, width) for budget in _budgets(view.step, passed)]
+        bars = [self._bar(budget, width) for budget in _budgets(view.step, passed)]
+        return bars if view.render is None else [self._render_bar(view.render, width), *bars]
+
+    def _render_bar(self, render: _Render, width: int) -> Text:
+        length = min(_BAR_WIDTH, max(4, width - 24))
+        full = round(render.frames_done / render.frames * length) if render.frames else length
+        parts = [f"{render.frames_done:,}/{render.frames:,}", f"{render.chunks_done:,}/{count(render.chunks, 'chunk')}"]
+        parts += ["merging"] if render.merging else [fps_text(render.fps)]
+        words = crop("  ".join(filter(None, parts)), max(1, width - length - 10))
+        rest = "─" * (length - full)
+        return self._text(
+            ("dim", pad("frames", 8)), ("cyan", "━" * full), ("bright_black", rest), ("cyan", f" {words}")
+        )
 
     def _bar(self, budget: _Budget, width: int) -> Text:
         share = min(1.0, budget.spent / budget.limit) if budget.limit else 1.0
@@ -356,8 +427,9 @@ class LiveReporter:
         # Short of the last columns: the terminal echoes ^C behind it, and that must not start a new row.
         room = width - 5
         if view.stopping is not None:
-            return self._text(("yellow", crop(f" {stop_words(view.stopping)}", room)))
-        keys = " ^C stop after this step   ^C^C stop now"
+            return self._text(("yellow", crop(f" {stop_words(view.stopping, view.after)}", room)))
+        after = "this step" if view.render is None else "the running chunks"
+        keys = f" ^C stop after {after}   ^C^C stop now"
         if view.step is None or room - len(keys) < 24:
             return self._text(("dim", crop(keys, room)))
         log = crop_start(_relative(view.step.stdout_log), room - len(keys) - 9)

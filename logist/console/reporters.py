@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import click
 
@@ -23,6 +23,10 @@ from logist.lifecycle import Trigger
 from logist.models.manifest import CheckResult
 from logist.models.reply import Usage
 from logist.plain_text import plain_text, plain_values
+
+if TYPE_CHECKING:
+    from logist.chunks import ChunkEvent
+    from logist.console.chunks import PlainChunks
 
 #: Version of the records of the JSON event stream.
 STREAM_VERSION = 1
@@ -113,11 +117,15 @@ class PlainReporter:
         clock: Clock | None = None,
         heartbeat: float = HEARTBEAT,
     ) -> None:
-        self._sink = Sink(stream or sys.stderr)
+        self._stream = stream or sys.stderr
+        self._sink = Sink(self._stream)
         self._verbose = verbose
         self._clock = clock or SystemClock()
         self._output = OutputLines()
+        self._pace = heartbeat
         self._heartbeat = _Heartbeat(heartbeat, self._tell_alive)
+        #: Shows the chunks of a render while one runs.
+        self._chunks: PlainChunks | None = None
         self._running: events.StepStarted | None = None
         self._began = 0.0
 
@@ -126,6 +134,10 @@ class PlainReporter:
         if isinstance(event, events.OutputReceived):
             self._show_output(event)
             return
+        if isinstance(event, events.RenderProgressed):
+            self._show_chunk(event)
+            return
+        self._end_chunks()
         if isinstance(event, events.StepStarted):
             self._running, self._began = event, self._clock.monotonic()
             self._heartbeat.start()
@@ -138,6 +150,28 @@ class PlainReporter:
     def close(self) -> None:
         """Stop the sign of life."""
         self._heartbeat.stop()
+        self._end_chunks()
+
+    def _show_chunk(self, event: events.RenderProgressed) -> None:
+        # Imported here: it builds on this module.
+        from logist.console.chunks import PlainChunks
+
+        if self._chunks is None:
+            # Chunks have a sign of life of their own.
+            self._heartbeat.stop()
+            self._chunks = PlainChunks(
+                verbose=self._verbose,
+                stream=self._stream,
+                clock=self._clock,
+                heartbeat=self._pace,
+                always={"job": event.job_id, "step": event.step},
+            )
+        self._chunks.emit(event.event)
+
+    def _end_chunks(self) -> None:
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
 
     def _show_output(self, event: events.OutputReceived) -> None:
         if self._verbose:
@@ -219,7 +253,7 @@ def describe(event: Event) -> str:
         case events.Notice():
             return one_line(event.message)
         case events.StopRequested():
-            return stop_words(event.now)
+            return stop_words(event.now, event.after)
         case events.JobFinished():
             return f"{event.status.replace('_', ' ')}: {one_line(event.reason.sentence)}"
         case _:
@@ -256,11 +290,11 @@ def count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
-def stop_words(now: bool) -> str:
+def stop_words(now: bool, after: str = "this step") -> str:
     """What happens after the operator asked to stop, and what asking again does."""
     if now:
         return "stopping now; unfinished work is kept, and `run` goes on later. Once more: exit at once"
-    return "stopping after this step. Press Ctrl-C again to stop it now"
+    return f"stopping after {after}. Press Ctrl-C again to stop {'it' if after == 'this step' else 'them'} now"
 
 
 def _tail(event: Event) -> dict[str, str]:
@@ -312,6 +346,9 @@ class JsonReporter:
                 for text in self._output.feed(event.stream, event.data):
                     self._output_record(event.job_id, event.step, event.stream, text)
             return
+        if isinstance(event, events.RenderProgressed):
+            self._record(event.event.type, event.job_id, {"step": event.step, **_chunk_fields(event.event)})
+            return
         if isinstance(event, events.StepFinished | events.AttemptFailed | events.JobFinished):
             for stream, text in self._output.flush():
                 self._output_record(event.job_id, event.step, stream, text)
@@ -329,6 +366,12 @@ class JsonReporter:
         head = {"v": STREAM_VERSION, "seq": self._seq, "ts": at, "type": kind, "job": job_id}
         # ASCII, so that no terminal and no locale can make anything else of it.
         self._sink.write(json.dumps({**head, **content}, ensure_ascii=True))
+
+
+def _chunk_fields(event: ChunkEvent) -> dict[str, object]:
+    from pydantic_core import to_jsonable_python
+
+    return {item.name: plain_values(to_jsonable_python(getattr(event, item.name))) for item in fields(event)}
 
 
 def _fields(event: Event) -> dict[str, object]:

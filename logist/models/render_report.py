@@ -1,4 +1,4 @@
-"""`render-report.json`: what a render in a job made, and how well that is known. The evidence for media that git has not."""
+"""`render-report.json`: what a render in a job made, and how well that is known. It vouches for media not in git."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from typing import Literal
 
 from logist.chunks import ChunkId, ChunkStatus, Evidence
 from logist.models.record import Record
+
+REPORT_NAME = "render-report.json"
+#: How the reason of a path begins that is left out because a render made it.
+MEDIA = "rendered media"
+
+
+def evidence_folder(spec: str) -> str:
+    """The folder of the evidence of a render in a job, from the workspace's top."""
+    return f"render/{spec}"
+
+
+def report_path(spec: str) -> str:
+    """The report of a render in a job, from the workspace's top."""
+    return f"{evidence_folder(spec)}/{REPORT_NAME}"
 
 
 class RenderedFile(Record):
@@ -55,7 +69,7 @@ class RenderReport(Record):
     spec: str
     spec_sha256: str
     total_frames: int
-    fps: float
+    fps: int | float
     width: int
     height: int
     #: Whether the media are in the evidence too.

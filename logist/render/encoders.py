@@ -115,7 +115,7 @@ def add_video(target: OutputContainer, settings: VideoSettings, like: VideoStrea
         raise cannot_hold(target, settings.codec, "video") from error
     context, pattern = stream.codec_context, like.codec_context
     context.width, context.height, context.pix_fmt = pattern.width, pattern.height, settings.pixel_format
-    context.time_base, context.thread_count = 1 / rate, 0
+    context.thread_count = 0
     if pattern.sample_aspect_ratio:
         context.sample_aspect_ratio = pattern.sample_aspect_ratio
     context.color_range, context.colorspace = pattern.color_range, pattern.colorspace

@@ -216,9 +216,7 @@ def _standard(rate: Fraction) -> Fraction | None:
 
 def common_rate(sources: Sequence[Source]) -> Fraction:
     """The frame rate, in frames a second, that every frame of all sources keeps to. Raises MergeFailed."""
-    # A long video leaves fewer rates to choose from: headers of short ones are often wrong about it.
-    by_length = sorted(sources, key=lambda source: -source.frames)
-    for rate in dict.fromkeys(rate for source in by_length for rate in candidates(source)):
+    for rate in dict.fromkeys(rate for source in sources for rate in candidates(source)):
         if all(keeps_to(source, rate) for source in sources):
             return rate
     own = [_own_rate(source) for source in sources]

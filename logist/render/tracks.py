@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: What is between decoder and encoder: every sample format fits into it, and its samples can be cut as bytes.
 _SAMPLES, _SAMPLE_BYTES = "flt", 4
+#: In frames: no encoder stores a frame that long before it is shown.
+_MOST_REORDERED = 1000
 #: Codecs whose packets are all as long as each other.
 _EVEN_PACKETS = {"aac", "ac3", "eac3", "mp3", "opus"}
 #: In samples.
@@ -102,7 +104,7 @@ class EncodedVideo:
             # The encoder would make the same kinds of frames again.
             frame.pict_type = PictureType.NONE
             self._taken += 1
-            yield from self._stream.encode(frame)
+            yield from map(_sensible, self._stream.encode(frame))
 
     def _decode(self, packet: Packet) -> list[VideoFrame]:
         from av import FFmpegError
@@ -131,11 +133,14 @@ class EncodedVideo:
 
     def close(self) -> Iterator[Packet]:
         """What the encoder still holds."""
-        for packet in self._stream.encode(None):
-            if self._taken == 1:
-                # x265 leaves the time at which a lone frame is decoded to chance.
-                packet.dts = packet.pts
-            yield packet
+        yield from map(_sensible, self._stream.encode(None))
+
+
+def _sensible(packet: Packet) -> Packet:
+    """x265 leaves it to chance when frames are decoded if there are only one or two."""
+    if packet.pts is not None and packet.dts is not None and abs(packet.pts - packet.dts) > _MOST_REORDERED:
+        packet.dts = packet.pts
+    return packet
 
 
 class CopiedAudio:
