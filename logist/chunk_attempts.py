@@ -22,12 +22,12 @@ from logist.chunks import (
     MergeStarted,
     Notice,
 )
-from logist.command_lines import Spelled, merged_file, resolve, spell
+from logist.command_lines import Spelled, resolve, spell
 from logist.errors import StorageFailed
 from logist.execution import CancelCheck, Command, CommandResult, Ended, WorkerAdapter
-from logist.models.job_spec import CommandLine, RenderJobChunk, RenderJobSpec
 from logist.progress_lines import FrameCounter
 from logist.render.verify import Expected, Verified, verify, why_not_decoded
+from logist.specs import RenderChunk, RenderSpec
 
 #: Bytes kept of what one command prints, in its log and in memory.
 LOG_LIMIT = 4_000_000
@@ -54,7 +54,7 @@ class Bench:
     """What every command of one run has in common."""
 
     adapter: WorkerAdapter
-    spec: RenderJobSpec
+    spec: RenderSpec
     options: ExecutionOptions
     token: str
     cancel: CancelCheck
@@ -63,21 +63,16 @@ class Bench:
     pass_on: Callable[[ChunkId | None, bytes], None] | None
 
 
-def how_to_run(command: CommandLine) -> Spelled:
+def how_to_run(command: str | tuple[str, ...]) -> Spelled:
     """How a command of a spec is run on this machine. Raises AgentUnavailable, UsageProblem."""
     return resolve(spell(command), shutil.which, (sys.executable, "-m", "logist"))
 
 
-def merged_path(spec: RenderJobSpec, job_dir: Path) -> Path | None:
-    """The file that the merge makes, None when the spec doesn't say."""
-    name = spec.output or merged_file(spec.merge_command)
-    return job_dir / name if name else None
-
-
-def attempt_chunk(bench: Bench, chunk: RenderJobChunk, number: int) -> Attempt:
+def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
     """Run a chunk's command once and look at what it made. Raises StorageFailed, and what the recorder raises."""
     options = bench.options
-    log = _log(options, f"{chunk.id}" if number == 1 else f"{chunk.id}.{number}")
+    # No chunk's id has a tilde.
+    log = _log(options, f"{chunk.id}" if number == 1 else f"{chunk.id}~{number}")
     path = options.job_dir / chunk.output_file if chunk.output_file else None
     if path is not None:
         _make_way(path)
@@ -105,7 +100,7 @@ def attempt_chunk(bench: Bench, chunk: RenderJobChunk, number: int) -> Attempt:
 
 
 def _judge_chunk(
-    bench: Bench, chunk: RenderJobChunk, number: int, ran: CommandResult, path: Path | None, log: Path | None
+    bench: Bench, chunk: RenderChunk, number: int, ran: CommandResult, path: Path | None, log: Path | None
 ) -> ChunkResult:
     seen = _look(bench, ran, path, chunk.output_file, chunk.frame_count)
     return ChunkResult(
@@ -119,7 +114,7 @@ def _judge_chunk(
         duration=round(ran.duration, 3),
         problem=seen.problem,
         output=seen.output,
-        log=_spelled(log),
+        log=_spelled(log) if ran.stdout.total else "",
         tail=_tail(ran) if seen.problem else "",
     )
 
@@ -129,7 +124,7 @@ def merge_chunks(bench: Bench) -> MergeResult:
     spec, options = bench.spec, bench.options
     log = _log(options, "merge")
     bench.tell(MergeStarted(log=_spelled(log)))
-    path = merged_path(spec, options.job_dir)
+    path = options.job_dir / spec.merged_output if spec.merged_output else None
     before = _identity(path)
 
     def received(_stream: str, data: bytes) -> None:
@@ -160,7 +155,7 @@ def _judge_merge(
         duration=round(ran.duration, 3),
         problem=seen.problem,
         output=seen.output,
-        log=_spelled(log),
+        log=_spelled(log) if ran.stdout.total else "",
         tail=_tail(ran) if seen.problem else "",
     )
 
@@ -199,7 +194,9 @@ def _tail(ran: CommandResult) -> str:
     return ran.stdout.kept[-_TAIL:].decode("utf-8", "replace")
 
 
-def _command(bench: Bench, line: CommandLine, log: Path | None, name: ChunkId, timeout: float | None) -> Command:
+def _command(
+    bench: Bench, line: str | tuple[str, ...], log: Path | None, name: ChunkId, timeout: float | None
+) -> Command:
     spelled = how_to_run(line)
     return Command(
         cwd=bench.options.job_dir,
@@ -217,7 +214,7 @@ def _command(bench: Bench, line: CommandLine, log: Path | None, name: ChunkId, t
     )
 
 
-def _follow(bench: Bench, chunk: RenderJobChunk) -> Callable[[str, bytes], None]:
+def _follow(bench: Bench, chunk: RenderChunk) -> Callable[[str, bytes], None]:
     """Reads a command's progress as it comes."""
     counter = FrameCounter(chunk.frame_count, chunk.start_frame)
     told = time.monotonic() - _PROGRESS_PACE

@@ -14,10 +14,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from logist.chunk_attempts import merged_path
 from logist.chunks import Output
 from logist.command_lines import input_words, page_of
-from logist.models.job_spec import RenderJobChunk, RenderJobSpec, SpecRecord
+from logist.specs import RenderChunk, RenderSpec
 
 #: Bytes: a bigger file is known by its size and time, not by its content.
 _LARGE = 256_000_000
@@ -32,17 +31,17 @@ _REFERENCE = re.compile(r"""["'`]([^"'`\n\\<>]{1,400})["'`]|url\(\s*([^"'()\s]{1
 class ChunkKeys:
     """The keys of one spec's chunks. Looks at each file once; make a new one for a new look."""
 
-    def __init__(self, spec: RenderJobSpec, job_dir: Path) -> None:
+    def __init__(self, spec: RenderSpec, job_dir: Path) -> None:
         self._spec = spec
         self._job_dir = job_dir
         self._digests: dict[str, str] = {}
         self._pages: dict[str, tuple[str, ...]] = {}
-        merged = merged_path(spec, job_dir)
+        merged = spec.merged_output
         self._made = {os.path.normpath(job_dir / chunk.output_file) for chunk in spec.chunks if chunk.output_file}
-        if merged is not None:
-            self._made.add(os.path.normpath(merged))
+        if merged:
+            self._made.add(os.path.normpath(job_dir / merged))
 
-    def of_chunk(self, chunk: RenderJobChunk) -> str:
+    def of_chunk(self, chunk: RenderChunk) -> str:
         """The key of a chunk. A file that is made while the run goes on is no input."""
         size = self._spec.metadata
         inputs = sorted({path for path in self._inputs(chunk) if path not in self._made})
@@ -60,8 +59,8 @@ class ChunkKeys:
         """The key of the merge: its command and what is merged."""
         return _hash([self._spec.merge_command, self._spec.output, [output and output.sha256 for output in outputs]])
 
-    def _inputs(self, chunk: RenderJobChunk) -> Iterator[str]:
-        for word in (*input_words(chunk.command), *_declared(self._spec), *_declared(chunk)):
+    def _inputs(self, chunk: RenderChunk) -> Iterator[str]:
+        for word in (*input_words(chunk.command), *self._spec.inputs, *chunk.inputs):
             yield os.path.normpath(self._job_dir / word)
         page = page_of(chunk.command)
         if page is not None:
@@ -77,11 +76,6 @@ class ChunkKeys:
         if path not in self._digests:
             self._digests[path] = _digest(path)
         return self._digests[path]
-
-
-def _declared(record: SpecRecord) -> tuple[str, ...]:
-    listed = (record.model_extra or {}).get("inputs")
-    return tuple(item for item in listed if isinstance(item, str)) if isinstance(listed, list) else ()
 
 
 def _hash(content: object) -> str:

@@ -10,17 +10,17 @@ from typing import Protocol
 
 from logist.chunks import ChunkId, ChunkResult, EventSink, Halt, MergeResult
 from logist.execution import CancelCheck
-from logist.models.job_spec import RenderJobChunk
+from logist.specs import RenderChunk
 
 
 class Recorder(Protocol):
     """Takes what must outlive the run, from several threads. What it raises ends the run."""
 
-    def began(self, chunk: RenderJobChunk, attempt: int, log: str) -> None:
+    def began(self, chunk: RenderChunk, attempt: int, log: str) -> None:
         """An attempt begins; nothing has run yet."""
         ...
 
-    def ended(self, chunk: RenderJobChunk, result: ChunkResult, began_at: float, received: int) -> None:
+    def ended(self, chunk: RenderChunk, result: ChunkResult, began_at: float, received: int) -> None:
         """An attempt ended. `began_at` is in seconds since the epoch, `received` the bytes that it printed."""
         ...
 

@@ -35,7 +35,7 @@ from logist.models.chunk_history import (
     read_record,
     to_document,
 )
-from logist.models.job_spec import RenderJobChunk, RenderJobSpec
+from logist.specs import RenderChunk, RenderSpec
 from logist.takeover import take_over
 
 #: Seconds between two manifests of one run.
@@ -157,7 +157,7 @@ class SpecState:
     def begin(
         self,
         run: RunBegan,
-        spec: RenderJobSpec,
+        spec: RenderSpec,
         name: str,
         keys: ChunkKeys,
         outputs: Mapping[ChunkId, Output | None],
@@ -170,13 +170,13 @@ class SpecState:
         self._record(run, sync=True)
         self._save(JobStatus.RUNNING, _RUNNING)
 
-    def began(self, chunk: RenderJobChunk, attempt: int, log: str) -> None:
+    def began(self, chunk: RenderChunk, attempt: int, log: str) -> None:
         """An attempt begins."""
         # Now and not at its end: an input that is changed under way must not pass for the one that was read.
         self._running[chunk.id] = "" if self._keys is None else self._keys.of_chunk(chunk)
         self._record(ChunkBegan(chunk=chunk.id, attempt=attempt, log=log))
 
-    def ended(self, chunk: RenderJobChunk, result: ChunkResult, began_at: float, received: int) -> None:
+    def ended(self, chunk: RenderChunk, result: ChunkResult, began_at: float, received: int) -> None:
         """An attempt ended; a verified output is on the disk before the record says so."""
         key = self._running.pop(chunk.id, "")
         self._record(
@@ -248,7 +248,7 @@ class SpecState:
         except OSError as error:
             raise storage_failed("sync", self.paths.job.history, error) from error
 
-    def _log_job(self, chunk: RenderJobChunk, result: ChunkResult, began_at: float, received: int) -> None:
+    def _log_job(self, chunk: RenderChunk, result: ChunkResult, began_at: float, received: int) -> None:
         command = chunk.command if isinstance(chunk.command, str) else " ".join(chunk.command)
         columns = (
             self._order.get(chunk.id, 0),

@@ -76,7 +76,7 @@ class ChunkResult:
     #: Empty for a chunk that is done.
     problem: str = ""
     output: Output | None = None
-    #: Where its output went; empty when it was passed through.
+    #: Where what it printed went; empty when it printed nothing, or was passed through.
     log: str = ""
     #: The last lines it printed, for a failed one. Hostile terminal input.
     tail: str = ""
@@ -84,14 +84,14 @@ class ChunkResult:
     retry_in: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ChunkEvent:
     """Something that happened in a chunk run. `type` is its stable name in the JSON event stream."""
 
     type: ClassVar[str]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RunStarted(ChunkEvent):
     """The run begins; always the first event. Skipped chunks were done before; `chunks` and `frames` count them too."""
 
@@ -105,7 +105,7 @@ class RunStarted(ChunkEvent):
     state_dir: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ChunkStarted(ChunkEvent):
     """An attempt at a chunk begins."""
 
@@ -117,7 +117,7 @@ class ChunkStarted(ChunkEvent):
     log: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ChunkProgressed(ChunkEvent):
     """The command's own progress lines say that so many frames of the chunk are made. At most ten a second a chunk."""
 
@@ -126,7 +126,7 @@ class ChunkProgressed(ChunkEvent):
     frames: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ChunkFinished(ChunkEvent):
     """An attempt at a chunk ended. Another follows when `result.retry_in` is not None."""
 
@@ -134,7 +134,7 @@ class ChunkFinished(ChunkEvent):
     result: ChunkResult
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeStarted(ChunkEvent):
     """All chunks are there; the merge command begins."""
 
@@ -155,7 +155,7 @@ class MergeResult:
     tail: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeFinished(ChunkEvent):
     """The merge ended."""
 
@@ -163,7 +163,7 @@ class MergeFinished(ChunkEvent):
     result: MergeResult
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Notice(ChunkEvent):
     """Something an operator should know: a weaker check, a dead runner's chunks, why nothing is merged."""
 
@@ -195,7 +195,7 @@ class RunReport:
         return tuple(result for result in self.results if result.status is ChunkStatus.FAILED)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RunFinished(ChunkEvent):
     """The run is over; always the last event. `exit_code` is the command's."""
 

@@ -31,7 +31,7 @@ from logist.chunks import (
 )
 from logist.execution import WorkerAdapter
 from logist.lifecycle import JobStatus
-from logist.models.job_spec import RenderJobChunk, RenderJobSpec
+from logist.specs import RenderChunk, RenderSpec
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -49,7 +49,7 @@ class JobExecutor:
     def __init__(self, adapter: WorkerAdapter) -> None:
         self._adapter = adapter
 
-    def execute(self, spec: RenderJobSpec, options: ExecutionOptions) -> RunReport:
+    def execute(self, spec: RenderSpec, options: ExecutionOptions) -> RunReport:
         """Run the chunks, then merge. What fails is in the report.
 
         Raises AgentUnavailable before anything runs when a command's program can't be there, StorageFailed when a log
@@ -65,7 +65,7 @@ class _StoppedError(Exception):
 class _Run:
     """One execution. Its threads share what the lock guards."""
 
-    def __init__(self, adapter: WorkerAdapter, spec: RenderJobSpec, options: ExecutionOptions) -> None:
+    def __init__(self, adapter: WorkerAdapter, spec: RenderSpec, options: ExecutionOptions) -> None:
         self._spec = spec
         self._options = options
         self._bench = Bench(
@@ -80,7 +80,7 @@ class _Run:
         self._lock = threading.Lock()
         #: Callbacks are called one at a time; one of them may tell the next.
         self._telling = threading.RLock()
-        self._queue: Iterator[RenderJobChunk] = iter(())
+        self._queue: Iterator[RenderChunk] = iter(())
         self._results: list[ChunkResult] = []
         self._fault: BaseException | None = None
         #: Why what runs is killed, and why no more is started; empty while it goes on.
@@ -114,14 +114,14 @@ class _Run:
 
     # --- Which chunks, and the threads that run them ---
 
-    def _wanted(self) -> list[RenderJobChunk]:
+    def _wanted(self) -> list[RenderChunk]:
         ids, completed = self._options.chunk_ids, self._options.completed_chunk_ids
         return [chunk for chunk in self._spec.chunks if (ids is None or chunk.id in ids) and chunk.id not in completed]
 
-    def _skipped(self) -> list[RenderJobChunk]:
+    def _skipped(self) -> list[RenderChunk]:
         return [chunk for chunk in self._spec.chunks if chunk.id in self._options.completed_chunk_ids]
 
-    def _check_programs(self, wanted: list[RenderJobChunk]) -> None:
+    def _check_programs(self, wanted: list[RenderChunk]) -> None:
         for chunk in wanted:
             how_to_run(chunk.command)
         if self._options.merge and self._spec.merge_command:
@@ -152,7 +152,7 @@ class _Run:
             self._fault = self._fault or fault
         self._kill("the run failed")
 
-    def _next(self) -> RenderJobChunk | None:
+    def _next(self) -> RenderChunk | None:
         with self._lock:
             return None if self._why_drain() else next(self._queue, None)
 
@@ -174,7 +174,7 @@ class _Run:
 
     # --- One chunk ---
 
-    def _run_chunk(self, chunk: RenderJobChunk) -> None:
+    def _run_chunk(self, chunk: RenderChunk) -> None:
         number = count(1)
         attempt = attempt_chunk(self._bench, chunk, next(number))
         if self._deserves_another(attempt):
@@ -199,7 +199,7 @@ class _Run:
         failed = attempt.result.status is ChunkStatus.FAILED and not attempt.hopeless
         return failed and (attempt.lost or self._options.retries > 0) and self._why_kill() is None
 
-    def _try_again(self, chunk: RenderJobChunk, first: Attempt, number: Iterator[int]) -> Attempt:
+    def _try_again(self, chunk: RenderChunk, first: Attempt, number: Iterator[int]) -> Attempt:
         # Slow to import, and most runs never need it.
         from tenacity import Retrying, retry_if_result, wait_random_exponential
 
@@ -254,9 +254,8 @@ class _Run:
         return result
 
     def _all_done(self) -> bool:
-        done = {result.chunk for result in self._results if result.status is ChunkStatus.DONE}
-        done |= self._options.completed_chunk_ids
-        return all(chunk.id in done for chunk in self._spec.chunks)
+        done = sum(result.status is ChunkStatus.DONE for result in self._results)
+        return done + len(self._skipped()) == len(self._spec.chunks)
 
     def _verdict(self, merge: MergeResult | None) -> tuple[JobStatus, str]:
         failed = [result for result in self._results if result.status is ChunkStatus.FAILED]
@@ -289,7 +288,7 @@ class _Run:
             with self._telling:
                 self._options.on_output(chunk, data)
 
-    def _tell_start(self, wanted: list[RenderJobChunk]) -> None:
+    def _tell_start(self, wanted: list[RenderChunk]) -> None:
         skipped = self._skipped()
         skipped_frames = sum(chunk.frame_count for chunk in skipped)
         self._tell(

@@ -521,6 +521,13 @@ def _check(session: Session, exited: Exited, commit: str) -> tuple[tuple[CheckRe
         raise Interrupted(str(stop)) from stop
     if tidied:
         session.notice(f"files that the checks left in the workspace were put back: {', '.join(tidied[:5])}")
+    if manifest.renders_next:
+        from logist.render_turn import altered_media
+
+        # Git does not have them, so they can't be put back.
+        altered = altered_media(session)
+        if altered:
+            session.notice(f"the checks changed what was rendered; the next render makes it anew: {altered[0]}")
     return results, sum(result.duration for result in results)
 
 

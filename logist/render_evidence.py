@@ -28,7 +28,6 @@ from logist.durations import format_duration
 from logist.errors import WorkspaceFailed
 from logist.lifecycle import JobStatus
 from logist.models.chunk_history import ChunkBegan, MergeEnded
-from logist.models.job_spec import RenderJobChunk
 from logist.models.render_report import (
     REPORT_NAME,
     RenderedChunk,
@@ -39,6 +38,7 @@ from logist.models.render_report import (
 )
 from logist.plain_text import last_part, plain_text
 from logist.spec_files import LoadedSpec, output_paths
+from logist.specs import RenderChunk
 
 JOBLOG_NAME = "joblog.tsv"
 #: Logs that the evidence holds, those of failed chunks first, and bytes of each: its first and its last part.
@@ -118,7 +118,7 @@ def _statuses(run: RunReport) -> dict[ChunkId, ChunkStatus]:
 
 
 def _chunk(
-    chunk: RenderJobChunk,
+    chunk: RenderChunk,
     status: ChunkStatus,
     past: SpecPast,
     attempts: int,
@@ -185,7 +185,8 @@ def _logs(past: SpecPast, statuses: Mapping[ChunkId, ChunkStatus], merged: Merge
     ended = [past.chunks[chunk] for chunk in statuses if chunk in past.chunks and past.chunks[chunk].log]
     ended.sort(key=lambda one: (one.status is not ChunkStatus.FAILED, one.start_frame))
     wanted += [(f"{one.chunk}.log", one.log) for one in ended]
-    return {name: _bounded(Path(log), LOG_BYTES) for name, log in wanted[:MOST_LOGS]}
+    kept = ((name, _bounded(Path(log), LOG_BYTES)) for name, log in wanted[:MOST_LOGS])
+    return {name: data for name, data in kept if data}
 
 
 def _bounded(path: Path, limit: int) -> bytes:
@@ -219,7 +220,7 @@ def summary_of(evidence: RenderEvidence) -> str:
     if report.failed:
         return _failed_words(evidence, report.failed)
     if report.merge is not None and report.merge.status is ChunkStatus.FAILED:
-        words = f"the merge failed: {report.merge.problem}; all {_count(len(report.chunks), 'chunk')} are done"
+        words = f"the merge failed: {report.merge.problem}; {progress_words(report)}"
         return _with_log(words, report.merge.log, evidence.logs.get("merge.log", b""))
     return _done_words(report)
 
@@ -262,10 +263,8 @@ def _attempt_lines(name: str, result: ChunkResult | MergeResult) -> str:
 
 
 def progress_words(report: RenderReport) -> str:
-    """`5 of 8 chunks are done`."""
-    return (
-        f"{len(report.done):,} of {_count(len(report.chunks), 'chunk')} {'is' if len(report.done) == 1 else 'are'} done"
-    )
+    """`5 of 8 chunks done`."""
+    return f"{len(report.done):,} of {_count(len(report.chunks), 'chunk')} done"
 
 
 def _done_words(report: RenderReport) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from logist import decision, events
-from logist.chunk_attempts import how_to_run
+from logist.chunk_attempts import CHUNK_VARIABLE, TOKEN_VARIABLE, how_to_run
 from logist.chunk_options import ExecutionOptions
 from logist.chunk_state import StatePaths, read_past
 from logist.chunks import ChunkEvent, ChunkId, RunReport
@@ -33,6 +34,7 @@ from logist.models.render_report import MEDIA, evidence_folder, report_path
 from logist.models.reply import Usage
 from logist.plain_text import plain_text
 from logist.processes import boot_id
+from logist.render.verify import is_unchanged
 from logist.render_evidence import (
     RenderEvidence,
     event_words,
@@ -112,7 +114,10 @@ def load_workspace_spec(workspace: Path, spec: str) -> LoadedSpec:
     """The spec at a path of a workspace. Raises InvalidFile, UsageProblem when it is not there or not sound."""
     wrong = check_evidence_path(workspace, spec)
     if wrong is not None:
-        raise UsageProblem(f"there is no spec {spec}: {wrong[:1].lower()}{wrong[1:].removesuffix('.')}", "put it there")
+        raise UsageProblem(
+            f"there is no spec {spec}: {wrong[:1].lower()}{wrong[1:].removesuffix('.')}",
+            "a git source must have it committed, a folder must not ignore it",
+        )
     return load_spec(spec, trust=False, allow_outside=False, stdin=lambda: sys.stdin.buffer, cwd=workspace)
 
 
@@ -272,7 +277,8 @@ def _write_evidence(session: Session, turn: _Turn, loaded: LoadedSpec, evidence:
     """Lay the evidence into the workspace; all files that the commit must hold, ignored or not."""
     folder = evidence_folder(turn.spec)
     session.workspace.write_files(folder, evidence.files)
-    session.workspace.write_files(f"{folder}/logs", evidence.logs, alone=True)
+    if evidence.logs or (turn.workspace / folder / "logs").is_dir():
+        session.workspace.write_files(f"{folder}/logs", evidence.logs, alone=True)
     named = [turn.spec, *(f"{folder}/{name}" for name in evidence.files)]
     named += [f"{folder}/logs/{name}" for name in evidence.logs]
     if turn.phase.commit_media:
@@ -305,6 +311,15 @@ def _record_exit(session: Session, turn: _Turn, outcome: _Outcome, began: float)
     # As for an agent: it becomes durable with the evidence's objects, before the evidence branch moves.
     session.job.record(exited, sync=False)
     return exited
+
+
+def altered_media(view: JobView) -> tuple[str, ...]:
+    """The files that are no longer what the phase's render made, from the workspace's top."""
+    turn = _turn(view)
+    past = read_past(turn.state)
+    made = [ended.output for ended in past.done().values()] + ([] if past.merge is None else [past.merge.output])
+    top = os.path.realpath(turn.workspace)
+    return tuple(os.path.relpath(file.path, top) for file in made if file is not None and not is_unchanged(file))
 
 
 # --- Its beginning -------------------------------------------------------------------------------------------------
@@ -393,7 +408,7 @@ def preview_render(view: JobView) -> Preview:
         argv=turn.argv,
         cwd=str(loaded.folder),
         stdin=False,
-        env=tuple(sorted(_environment(view, turn))),
+        env=tuple(sorted((*_environment(view, turn), CHUNK_VARIABLE, TOKEN_VARIABLE))),
         timeout=turn.phase.chunk_timeout,
         commands=tuple(commands),
         done=len(plan.done),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from logist.errors import InvalidFile, LogistError, UsageProblem
-from logist.models.job_spec import Problem, RenderJobChunk, RenderJobSpec, checked_spec, shown
+from logist.specs import Problem, RenderChunk, RenderSpec, plain_spec, shown, spec_problems
 
 STDIN = "-"
 #: Bytes; 10,000 chunks of Helios take four million.
@@ -36,7 +36,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 class LoadedSpec:
     """A spec, and where it comes from."""
 
-    spec: RenderJobSpec
+    spec: RenderSpec
     #: Where its commands run, and what its paths are relative to.
     folder: Path
     #: A file name: the spec's own, or one made from its content. It names the folder of the state.
@@ -55,10 +55,7 @@ def load_spec(target: str, *, trust: bool, allow_outside: bool, stdin: Callable[
     """
     came = _receive(target, stdin, cwd, trust=trust)
     digest, loaded = _parsed(came.data, came.source)
-    spec = checked_spec(loaded)
-    if not isinstance(spec, RenderJobSpec):
-        hint = "correct the spec, or emit it again; `logist schema job-spec` says what it holds"
-        raise _refused(spec, came.source, hint)
+    spec = _checked(loaded, came.source)
     file = came.folder / came.name if came.name else None
     misplaced = tuple(misplaced_outputs(spec, came.folder, file=file, allow_outside=allow_outside))
     if misplaced:
@@ -67,7 +64,21 @@ def load_spec(target: str, *, trust: bool, allow_outside: bool, stdin: Callable[
     return LoadedSpec(spec, came.folder, came.name or f"spec-{digest[:12]}.json", digest, came.source)
 
 
-def chunk_output(loaded: LoadedSpec, chunk: RenderJobChunk) -> Path | None:
+def _checked(document: dict[str, Any], source: str) -> RenderSpec:
+    spec = plain_spec(document)
+    if spec is not None and not spec_problems(spec):
+        return spec
+    # Slow to import: only for a spec that holds more than the plain ones, or something wrong.
+    from logist.models.job_spec import checked_spec
+
+    checked = checked_spec(document)
+    if isinstance(checked, tuple):
+        hint = "correct the spec, or emit it again; `logist schema job-spec` says what it holds"
+        raise _refused(checked, source, hint)
+    return checked
+
+
+def chunk_output(loaded: LoadedSpec, chunk: RenderChunk) -> Path | None:
     """The file that a chunk makes, absolute; None when it names none."""
     return loaded.folder / chunk.output_file if chunk.output_file else None
 
@@ -88,7 +99,7 @@ def output_paths(loaded: LoadedSpec) -> tuple[Path, ...]:
 
 
 def misplaced_outputs(
-    spec: RenderJobSpec, folder: Path, *, file: Path | None = None, allow_outside: bool = False
+    spec: RenderSpec, folder: Path, *, file: Path | None = None, allow_outside: bool = False
 ) -> Iterator[Problem]:
     """The outputs that would be written where none may be: out of `folder` unless `allow_outside`, also through
     links; into Logist's own folder; over `file`, the spec itself."""
@@ -106,7 +117,7 @@ def misplaced_outputs(
             yield Problem(place, f"{name} lies outside of the spec's folder")
 
 
-def _named_outputs(spec: RenderJobSpec) -> Iterator[tuple[str, str]]:
+def _named_outputs(spec: RenderSpec) -> Iterator[tuple[str, str]]:
     for place, chunk in enumerate(spec.chunks):
         if chunk.output_file:
             yield f"chunks[{place}].outputFile", chunk.output_file

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from logist.chunk_attempts import merged_path
 from logist.chunk_keys import ChunkKeys
 from logist.chunk_options import ExecutionOptions
 from logist.chunk_state import SpecPast, SpecState, StatePaths, is_done, open_state, read_past, state_paths
@@ -16,9 +15,9 @@ from logist.execution import WorkerAdapter
 from logist.job_executor import JobExecutor
 from logist.lifecycle import JobStatus
 from logist.models.chunk_history import RunBegan
-from logist.models.job_spec import RenderJobChunk
 from logist.render.verify import Expected, is_unchanged, verify
 from logist.spec_files import LoadedSpec
+from logist.specs import RenderChunk
 from logist.stop_requests import clear, pending
 
 #: How many missing chunks an error names.
@@ -55,7 +54,7 @@ def _merge_stands(loaded: LoadedSpec, keys: ChunkKeys, past: SpecPast, outputs: 
     if merge is None or merge.status is not ChunkStatus.DONE or merge.key != keys.of_merge(outputs):
         return False
     if merge.output is None:
-        return merged_path(loaded.spec, loaded.folder) is None
+        return not loaded.spec.merged_output
     return is_unchanged(merge.output)
 
 
@@ -175,7 +174,7 @@ def _outputs_of_others(loaded: LoadedSpec, plan: RunPlan) -> dict[ChunkId, Outpu
     return found
 
 
-def _look(loaded: LoadedSpec, chunk: RenderJobChunk) -> Output | str:
+def _look(loaded: LoadedSpec, chunk: RenderChunk) -> Output | str:
     if not chunk.output_file:
         return "it names no output, and no run of this folder did it"
     size = loaded.spec.metadata

@@ -62,6 +62,9 @@ class ScriptedAdapter:
         self._answers.extend(answers)
         return self
 
+    def prepare(self) -> None:
+        """Nothing is to be got ready."""
+
     def run(
         self,
         command: Command,

@@ -614,6 +614,7 @@ def test_what_is_done_is_never_less_than_nothing_and_an_end_is_never_before_now(
         meter.take(event, now)
         left = meter.left(now)
         assert meter.frames_done >= 0
+        assert all(0 <= chunk.frames <= chunk.frame_count for chunk in meter.running.values())
         assert left is None or left >= 0
 
 
@@ -714,12 +715,16 @@ class Screen(Written):
         #: The rows, and whether each goes on in the next one.
         self.rows: list[tuple[str, bool]] = [("", False)]
         self.row = self.column = 0
+        self.cut = ""
 
     def isatty(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
-        for sign in re.findall(r"\x1b\[\??[0-9;]*[a-zA-Z]|.", text, re.DOTALL):
+        whole, begun, rest = (self.cut + text).rpartition("\x1b")
+        # A sequence may come in two pieces.
+        self.cut = begun + rest if begun and not re.match(r"\[\??[0-9;]*[a-zA-Z]", rest) else ""
+        for sign in re.findall(r"\x1b\[\??[0-9;]*[a-zA-Z]|[^\x1b]", whole if self.cut else whole + begun + rest):
             self._take(sign)
         return super().write(text)
 

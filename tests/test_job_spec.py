@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logist.models.job_spec import RenderJobChunk, RenderJobSpec, checked_spec, spec_problems
+from logist.models.job_spec import RenderJobChunk, RenderJobSpec, checked_spec
+from logist.specs import spec_problems
 
 HELIOS = {
     "metadata": {"totalFrames": 50, "fps": 30, "width": 640, "height": 360, "duration": 1.6666666666666667},
@@ -142,6 +143,7 @@ def test_a_spec_made_in_python_takes_the_names_of_python() -> None:
         "frameCount": 1,
         "outputFile": "",
         "command": ["true"],
+        "inputs": [],
     }
     assert RenderJobSpec.model_validate({**HELIOS, "chunks": (chunk,)}).chunks == (chunk,)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 import pytest
-from videos import make_video, read_numbers
+from videos import garble, make_video, read_numbers, silence
 
 from logist.errors import ExitCode, ExtraMissing
 from logist.render import media
@@ -134,6 +134,26 @@ def test_damaged_frames_are_told(tmp_path: Path, codec: str, suffix: str) -> Non
     problem = check(path)
     assert problem is not None
     assert "can't be decoded" in problem or "is damaged" in problem
+
+
+def test_a_frame_that_a_decoder_patches_up_is_told(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", range(30), width=160, height=120)
+    silence(path, 29)
+    assert check(path, frames=30) == "is damaged: its frame 30 can't be decoded whole"
+
+
+def test_a_frame_that_a_decoder_refuses_is_told(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", range(30), width=160, height=120)
+    garble(path, 12)
+    problem = check(path, frames=30)
+    assert problem is not None
+    assert problem.startswith("can't be decoded after 12 frames: ")
+
+
+def test_a_frame_that_a_decoder_passes_over_is_told(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", range(30), codec="libsvtav1")
+    silence(path, 29)
+    assert check(path) == "says that it holds 30 frames, but only 29 can be decoded"
 
 
 def test_corrupt_data_is_a_problem_and_never_an_exception(tmp_path: Path) -> None:

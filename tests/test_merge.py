@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,13 @@ import av
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videos import AUDIO_RATE, make_video, read_numbers
+from videos import AUDIO_RATE, garble, make_video, read_numbers, silence
 
 from logist.errors import ChunkFailed, ExitCode, LogistError, MergeFailed, StorageFailed, UsageProblem
 from logist.render import media
 from logist.render.merge import Merged, MergeOptions, merge
 from logist.render.sources import parameter_sets
+from logist.render.tracks import with_sensible_times
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -337,6 +338,14 @@ def test_one_frame_or_two_are_transcoded(tmp_path: Path, codec: str) -> None:
         assert read_numbers(tmp_path / "whole.mp4") == [9] * count
 
 
+def test_a_time_of_decoding_that_the_encoder_left_to_chance_is_put_right() -> None:
+    lone, reordered = av.Packet(b"x"), av.Packet(b"y")
+    lone.pts, lone.dts = 1, -94437720067775
+    reordered.pts, reordered.dts = 7, 3
+    assert with_sensible_times(lone).dts == 1
+    assert with_sensible_times(reordered).dts == 3
+
+
 def test_transcoded_frames_are_not_of_the_kinds_that_the_inputs_had(tmp_path: Path) -> None:
     """Each input of one frame has a key frame; the whole needs one."""
     merge(tmp_path / "whole.mp4", make_parts(tmp_path, [1] * 8, ".mp4"), MergeOptions(video_codec="h264"))
@@ -486,16 +495,13 @@ def test_inputs_that_are_no_videos_are_named(tmp_path: Path) -> None:
         assert f"{tmp_path / name}.mp4 {said}" in error.message
 
 
-def test_an_input_whose_frames_are_damaged_is_named_whether_copied_or_transcoded(tmp_path: Path) -> None:
-    good = make_video(tmp_path / "good.mp4", range(30))
-    bad = make_video(tmp_path / "bad.mp4", range(30))
-    data = bytearray(bad.read_bytes())
-    start = data.index(b"mdat") + 4
-    with av.open(str(bad)) as container:
-        sizes = [packet.size for packet in container.demux(video=0) if packet.size]
-    hurt = start + sum(sizes[:12]) + 8
-    data[hurt : hurt + sizes[12] - 8] = bytes(sizes[12] - 8)
-    bad.write_bytes(data)
+@pytest.mark.parametrize("hurt", [garble, silence], ids=["garbled", "left out"])
+def test_an_input_whose_frames_are_damaged_is_named_whether_copied_or_transcoded(
+    tmp_path: Path, hurt: Callable[[Path, int], None]
+) -> None:
+    good = make_video(tmp_path / "good.mp4", range(30), width=160, height=120)
+    bad = make_video(tmp_path / "bad.mp4", range(30), width=160, height=120)
+    hurt(bad, 12)
     for options in (None, MergeOptions(video_codec="h264")):
         error = refused(tmp_path / "whole.mp4", [good, bad, good], options)
         assert isinstance(error, MergeFailed)

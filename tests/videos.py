@@ -86,6 +86,35 @@ def read_numbers(path: Path) -> list[int]:
         return [_read(frame) for frame in container.decode(video=0)]
 
 
+def garble(path: Path, frame: int) -> None:
+    """Turn over the bits in the second half of the data of frame number `frame`."""
+    start, size = _place(path, frame)
+    data = bytearray(path.read_bytes())
+    for position in range(start + size // 2, start + size):
+        data[position] ^= 0xFF
+    path.write_bytes(data)
+
+
+def silence(path: Path, frame: int) -> None:
+    """Make the data of an H.264 or AV1 frame in an MP4 file filler, over which a decoder passes."""
+    start, _ = _place(path, frame)
+    data = bytearray(path.read_bytes())
+    if b"avc1" in data:
+        data[start + 4] = 12
+    else:
+        data[start] = 15 << 3 | data[start] & 7
+    path.write_bytes(data)
+
+
+def _place(path: Path, frame: int) -> tuple[int, int]:
+    """Where the data of a frame begins in the file, and how long it is."""
+    with av.open(_url(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        place = packets[frame].pos
+        assert place is not None
+        return place, packets[frame].size
+
+
 def _url(path: Path) -> str:
     # Without the scheme libav takes `http:x.mp4` or `concat:x.mp4` for an address.
     return f"file:{Path(path).absolute()}"

@@ -49,23 +49,32 @@ class SpecOptions(NamedTuple):
 
 def run_target(target: str, options: SpecOptions, *, progress: str, verbose: bool) -> int:
     """Run a spec; the exit code."""
+    from contextlib import closing
+
+    if options.merge_only and (options.chunk or not options.merge):
+        raise UsageProblem("--merge-only excludes --chunk and --no-merge", "give one of them")
+    if options.dry_run:
+        return _show_plan(_load(target, options), options, as_json=progress == "json")
+    from logist.execution.adapters import open_adapter
+
+    with closing(open_adapter(options.adapter)) as adapter:
+        # What starts the commands gets ready while the spec is read and the rest of the program is imported.
+        adapter.prepare()
+        return _run(target, options, adapter, progress=progress, verbose=verbose)
+
+
+def _load(target: str, options: SpecOptions) -> LoadedSpec:
     from pathlib import Path
 
     from logist.spec_files import load_spec
 
-    if options.merge_only and (options.chunk or not options.merge):
-        raise UsageProblem("--merge-only excludes --chunk and --no-merge", "give one of them")
-    loaded = load_spec(
+    return load_spec(
         target,
         trust=options.trust,
         allow_outside=options.allow_outside,
         stdin=lambda: sys.stdin.buffer,
         cwd=Path.cwd(),
     )
-    chunk_ids = _selected(loaded, options.chunk)
-    if options.dry_run:
-        return _show_plan(loaded, options, chunk_ids, as_json=progress == "json")
-    return _run(target, loaded, options, chunk_ids, progress=progress, verbose=verbose)
 
 
 def _selected(loaded: LoadedSpec, wanted: tuple[str, ...]) -> frozenset[ChunkId] | None:
@@ -76,32 +85,19 @@ def _selected(loaded: LoadedSpec, wanted: tuple[str, ...]) -> frozenset[ChunkId]
     return frozenset(select([chunk.id for chunk in loaded.spec.chunks], wanted, os.environ))
 
 
-def _run(
-    target: str,
-    loaded: LoadedSpec,
-    options: SpecOptions,
-    chunk_ids: frozenset[ChunkId] | None,
-    *,
-    progress: str,
-    verbose: bool,
-) -> int:
-    from contextlib import closing
-
+def _run(target: str, options: SpecOptions, adapter: WorkerAdapter, *, progress: str, verbose: bool) -> int:
     from logist.chunks import RunFinished
     from logist.commands.signals import stop_on_signals
     from logist.console.chunks import open_chunk_display
-    from logist.execution.adapters import open_adapter
     from logist.spec_runs import exit_code_of
     from logist.stop_switch import StopSwitch
 
-    stop = StopSwitch()
+    loaded = _load(target, options)
+    chunk_ids = _selected(loaded, options.chunk)
     # A stateless worker's terminal is the log of what runs it: no bars between the lines of its command.
     shown = "plain" if chunk_ids is not None and progress in ("auto", "tty") else progress
-    with (
-        closing(open_adapter(options.adapter)) as adapter,
-        open_chunk_display(shown, environ=os.environ, verbose=verbose) as sink,
-        stop_on_signals(stop),
-    ):
+    stop = StopSwitch()
+    with open_chunk_display(shown, environ=os.environ, verbose=verbose) as sink, stop_on_signals(stop):
         execution = _options(loaded, options, stop, sink)
         report = _execute(loaded, options, chunk_ids, adapter, execution, quiet=progress in ("json", "none"))
         code = exit_code_of(report, stop.exit_code)
@@ -188,11 +184,12 @@ def _show_end(target: str, report: RunReport) -> None:
     click.echo(f"\n{drawn(lambda width: outcome_lines(report, target, width), sys.stderr)}", err=True)
 
 
-def _show_plan(loaded: LoadedSpec, options: SpecOptions, chunk_ids: frozenset[ChunkId] | None, *, as_json: bool) -> int:
+def _show_plan(loaded: LoadedSpec, options: SpecOptions, *, as_json: bool) -> int:
     """What a run would do; nothing changes."""
     from logist.chunk_attempts import how_to_run
     from logist.spec_runs import preview_run
 
+    chunk_ids = _selected(loaded, options.chunk)
     # A stateless worker runs what it is told to, whatever was done before.
     plan = preview_run(loaded, force=options.force or chunk_ids is not None)
     chunks = [

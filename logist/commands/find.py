@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from logist.chunk_selection import is_spec_target
 from logist.commands.output import print_drawn, print_json, tell
-from logist.commands.parameters import is_spec_target, job_argument, json_option, target_argument
+from logist.commands.parameters import job_argument, json_option, target_argument
 from logist.commands.spec_views import show_spec_status
 from logist.errors import UsageProblem
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from logist.chunk_selection import is_spec_target
 from logist.commands.output import print_drawn, print_json, print_text, tell
-from logist.commands.parameters import is_spec_target, job_argument, json_option, target_argument
+from logist.commands.parameters import job_argument, json_option, target_argument
 from logist.commands.spec_views import show_chunk_log, show_spec_history
 from logist.errors import UsageProblem
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("output")
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("output", help="The file to make: .mp4, .m4v, .mov, .mkv or .webm.")
+@click.argument("inputs", nargs=-1, required=True, help="The videos, in the order in which they are shown.")
 @click.option("--video-codec", metavar="CODEC", help="Transcode the frames: h264, hevc, vp9, … Default: copy.")
 @click.option("--audio-codec", metavar="CODEC", help="Transcode the sound: aac, opus, … Default: copy.")
 @click.option(
@@ -44,18 +44,16 @@ def merge(
 ) -> None:
     """Make OUTPUT of the videos INPUTS, one after the other, frame by frame without a gap.
 
-    Frames and sound are copied as they are unless an option asks for transcoding. OUTPUT, a .mp4, .mov, .mkv or .webm
-    file, is decoded before it gets its name; a file of that name stays until then.
+    Frames and sound are copied as they are unless an option asks for transcoding. OUTPUT is decoded before it gets its
+    name; a file of that name stays until then.
     """
     from pathlib import Path
 
     from logist.render.merge import MergeOptions
     from logist.render.merge import merge as merge_videos
 
-    # An encoder that tells the terminal about itself unless this is set.
-    os.environ.setdefault("SVT_LOG", "1")
     options = MergeOptions(video_codec, audio_codec, quality, preset)
-    with _stopped_cleanly():
+    with _stopped_cleanly(), _quiet_encoders():
         merged = merge_videos(Path(output), [Path(name) for name in inputs], options)
     tell(_sentence(merged))
     if as_json:
@@ -69,11 +67,26 @@ def _stopped_cleanly() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(int(ExitCode.TERMINATED))
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = signal.getsignal(signal.SIGTERM)
+    if previous is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def _quiet_encoders() -> Iterator[None]:
+    """SVT-AV1 tells the terminal about itself unless a variable asks it not to."""
+    if "SVT_LOG" in os.environ:
+        yield
+        return
+    os.environ["SVT_LOG"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["SVT_LOG"]
 
 
 def _sentence(merged: Merged) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -85,11 +84,6 @@ def target_argument(function: Decorated) -> Decorated:
     """The optional argument JOB, which may be the path of a spec."""
     help_text = "A job's id or an unambiguous start of it, or a spec's file. Default: as for other commands."
     return click.argument("job", required=False, shell_complete=complete_job, help=help_text)(function)
-
-
-def is_spec_target(text: str) -> bool:
-    """Whether `text` names a spec and not a job: an existing file, `*.json`, `-`, or a URL."""
-    return text == STDIN or text.endswith(".json") or "://" in text or os.path.isfile(text)  # noqa: PTH113
 
 
 def job_argument(function: Decorated) -> Decorated:

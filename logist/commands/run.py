@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from logist.chunk_selection import is_spec_target
 from logist.commands.chunks import SpecOptions, run_target
 from logist.commands.output import print_json, print_text, tell
 from logist.commands.parameters import (
@@ -15,7 +16,6 @@ from logist.commands.parameters import (
     TARGET_HELP,
     Duration,
     complete_job,
-    is_spec_target,
     job_argument,
     json_option,
     read_bytes,

@@ -85,6 +85,8 @@ def _read_chunk_log(paths: StatePaths, target: str, chunk: str) -> bytes:
     from logist.spec_report import last_attempt
 
     attempt = last_attempt(paths, chunk)
+    if attempt is not None and not attempt.log:
+        return b""
     log = Path(attempt.log) if attempt is not None else paths.logs / "merge.log" if chunk == "merge" else None
     try:
         if log is not None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from logist.chunk_selection import is_spec_target
 from logist.commands.output import print_json
-from logist.commands.parameters import is_spec_target, job_argument, json_option, target_argument
+from logist.commands.parameters import job_argument, json_option, target_argument
 from logist.errors import JobBusy, WrongState
 
 if TYPE_CHECKING:

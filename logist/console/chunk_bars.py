@@ -82,14 +82,17 @@ class _Footer(Live):
             redirect_stdout=False,
             redirect_stderr=False,
             vertical_overflow="crop",
-            get_renderable=lambda: Text("\n").join(styled(row, self._encoding) for row in self._rows),
+            get_renderable=lambda: self._text(self._rows),
         )
+
+    def _text(self, rows: Sequence[Line]) -> Text:
+        return Text("\n").join(styled(row, self._encoding) for row in rows)
 
     def draw(self, above: Sequence[Line], rows: Sequence[Line]) -> None:
         """Write lines that stay, and the rows below them: all in one piece, so nothing flickers."""
         with self.console:
-            for row in above:
-                self.console.print(styled(row, self._encoding), soft_wrap=True)
+            if above:
+                self.console.print(self._text(above), soft_wrap=True)
             self._rows = rows
             self.refresh()
 

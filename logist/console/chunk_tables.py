@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logist.chunks import ChunkId, ChunkResult, ChunkStatus, Evidence, MergeResult, Output, RunReport, RunStarted
 from logist.console import Line, Span, crop, line, one_line, paint, text_width, wrap
-from logist.console.tables import Column, table_lines
+from logist.console.columns import Column, table_lines
 from logist.durations import format_duration
 from logist.lifecycle import JobStatus
 from logist.plain_text import plain_text

@@ -42,7 +42,7 @@ from logist.console.chunk_tables import (
     started_words,
     tail_lines,
 )
-from logist.console.reporters import HEARTBEAT, STREAM_VERSION, Sink, shows_live
+from logist.console.sinks import HEARTBEAT, STREAM_VERSION, Sink, shows_live
 from logist.durations import format_duration
 from logist.plain_text import last_part, plain_values
 

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from logist import events
-from logist.chunks import ChunkEvent, ChunkFinished, ChunkStatus, MergeFinished
+from logist.chunks import ChunkEvent, ChunkFinished, ChunkProgressed, ChunkStatus, MergeFinished
 from logist.chunks import Notice as ChunkNotice
 from logist.clock import Clock, SystemClock
 from logist.console import crop, crop_start, fit_encoding, one_line, pad, text_width, wrap
@@ -197,7 +197,9 @@ class LiveReporter:
                 return
             case events.RenderProgressed():
                 self._rendered(event.event)
-                return
+                if isinstance(event.event, ChunkProgressed):
+                    # They come by the dozen a second; the next refresh is near.
+                    return
             case events.StepStarted():
                 self._begin(event)
             case events.CheckFinished():

@@ -8,10 +8,11 @@ from typing import TextIO
 
 from logist.console import Line, Span, drawn, one_line
 from logist.console.card import VERDICT_STYLES
-from logist.console.tables import Column, table_lines
+from logist.console.columns import Column, table_lines
 from logist.durations import format_duration
 from logist.models import history
 from logist.models.history import HistoryEntry
+from logist.models.manifest import Role
 
 
 def history_table(entries: Iterable[HistoryEntry], *, stream: TextIO | None = None) -> str:
@@ -58,7 +59,9 @@ def _record_words(record: history.HistoryRecord) -> str:
 def _attempt_words(record: history.Intent | history.Started | history.Exited | history.AttemptFailed) -> str:
     match record:
         case history.Intent():
-            return f"{record.role} {one_line(record.agent)} is asked"
+            # Only a worker without a prompt is nobody: then Logist runs the chunks of a render.
+            asked = record.prompt_sha256 or record.role is not Role.WORKER
+            return f"{record.role} {one_line(record.agent)} {'is asked' if asked else 'runs its chunks'}"
         case history.Started():
             return f"process {record.process.pid} runs"
         case history.Exited():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +11,10 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-import click
-
 from logist import events
 from logist.clock import Clock, SystemClock
-from logist.console import fit_encoding, one_line
+from logist.console import one_line
+from logist.console.sinks import HEARTBEAT, STREAM_VERSION, Sink, shows_live
 from logist.durations import format_duration
 from logist.events import Event
 from logist.lifecycle import Trigger
@@ -28,10 +26,6 @@ if TYPE_CHECKING:
     from logist.chunks import ChunkEvent
     from logist.console.chunks import PlainChunks
 
-#: Version of the records of the JSON event stream.
-STREAM_VERSION = 1
-#: Seconds between two signs of life of a running step, where there is no live view.
-HEARTBEAT = 60.0
 #: Characters of an agent's words in a plain line.
 _MAX_QUOTE = 300
 #: A longer line of output is broken: an agent that never ends its line must not fill the memory.
@@ -44,36 +38,6 @@ class ConsoleReporter(events.Reporter, Protocol):
     def close(self) -> None:
         """Put the terminal back as it was. Nothing is shown afterwards."""
         ...
-
-
-class Sink:
-    """A stream that lines are written to whole; one that nobody reads any more is left alone for good."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._closed = False
-        self._lock = threading.Lock()
-
-    def write(self, text: str) -> None:
-        """Write one line and flush it. Never raises for a reader that has gone or a full disk."""
-        with self._lock:
-            if self._closed:
-                return
-            try:
-                click.echo(fit_encoding(text, self._stream.encoding), file=self._stream)
-            except (OSError, ValueError):
-                # ValueError: the stream was closed. The run goes on without it, and so must the exit's flush.
-                self._closed = True
-                _discard(self._stream)
-
-
-def _discard(stream: TextIO) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(null, stream.fileno())
-        finally:
-            os.close(null)
 
 
 class OutputLines:
@@ -153,7 +117,7 @@ class PlainReporter:
         self._end_chunks()
 
     def _show_chunk(self, event: events.RenderProgressed) -> None:
-        # Imported here: it builds on this module.
+        # Imported here: most runs render nothing.
         from logist.console.chunks import PlainChunks
 
         if self._chunks is None:
@@ -400,14 +364,6 @@ class QuietReporter:
 
 
 # --- Choosing ------------------------------------------------------------------------------------------------------
-
-
-def shows_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether a live view makes sense on `stream`: a terminal that can move its cursor.
-
-    Asked of the stream itself: what rich would answer can be bent by variables that CI systems set.
-    """
-    return stream.isatty() and environ.get("TERM", "") not in ("", "dumb")
 
 
 @contextlib.contextmanager

@@ -118,6 +118,10 @@ class WorkerAdapter(Protocol):
 
     name: str
 
+    def prepare(self) -> None:
+        """Get ready: commands will come soon. May be left out, and may do nothing."""
+        ...
+
     def run(
         self,
         command: Command,

@@ -13,7 +13,6 @@ Strings of a request are bytes spelled as Latin-1, so they arrive as they were g
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -44,7 +43,6 @@ KILL_PACE = 0.02
 LINUX = sys.platform == "linux"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 #: The runner may have given SIGPIPE its default back.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -55,7 +53,12 @@ _HANDLED = (*_DEAF_TO, signal.SIGCHLD, signal.SIGPIPE)
 
 def prctl(option: int, value: int) -> None:
     """Set one attribute of this process; nothing happens where there is no prctl."""
-    if _LIBC is not None and _LIBC.prctl(option, value, 0, 0, 0) != 0:
+    if not LINUX:
+        return
+    # Not at the top: the runner needs this module, too, and has no use for it.
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from logist.errors import LogistError, UsageProblem
 from logist.execution import WorkerAdapter
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 #: Makes an adapter. It is called without arguments, once a run.
 AdapterFactory = Callable[[], WorkerAdapter]
@@ -48,10 +49,15 @@ def adapter_factory(name: str) -> AdapterFactory:
 
 
 def _plugins() -> dict[str, EntryPoint]:
+    # Slow to import, and hardly any machine has plugins that are asked for.
+    from importlib.metadata import entry_points
+
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> UsageProblem:
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return UsageProblem(f"There is no adapter named {name!r}.", f"{hint}Known: {', '.join(known)}.")

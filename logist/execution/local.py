@@ -66,6 +66,12 @@ class LocalWorkerAdapter:
         self._idle: list[_Warden] = []
         self._closed = False
 
+    def prepare(self) -> None:
+        """Start the process that will start the commands: it gets ready while the caller goes on."""
+        with self._lock:
+            if self._keeper is None and not self._closed:
+                self._keeper = _Keeper()
+
     def run(
         self,
         command: Command,

@@ -5,24 +5,16 @@ camelCase on disk. What Helios emits is read as it is; keys that Logist does not
 
 from __future__ import annotations
 
-import json
-import os.path
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from logist.command_lines import merged_file
-from logist.plain_text import plain_text
+from logist.specs import CHUNK_NAME, LARGEST, Problem, shown, spec_problems
 
-#: What `--chunk` and the logs mean by these is something else.
-RESERVED_IDS = frozenset({"auto", "merge"})
-#: The largest whole number that every reader of JSON gets right.
-_LARGEST = 2**53 - 1
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _ID = "must be a whole number of 0 or more, or a name of at most 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
 _COMMAND = "must be one line, or a list of words"
 
@@ -34,9 +26,9 @@ def _whole(value: Any) -> Any:
 
 def _chunk_id(value: Any) -> int | str:
     whole = _whole(value)
-    if isinstance(whole, int) and not isinstance(whole, bool) and 0 <= whole <= _LARGEST:
+    if isinstance(whole, int) and not isinstance(whole, bool) and 0 <= whole <= LARGEST:
         return whole
-    if isinstance(whole, str) and re.fullmatch(_NAME, whole):
+    if isinstance(whole, str) and re.fullmatch(CHUNK_NAME, whole):
         return whole
     raise PydanticCustomError("chunk_id", _ID)
 
@@ -55,18 +47,27 @@ def _command_line(value: Any) -> str | tuple[str, ...]:
     raise PydanticCustomError("command_line", _COMMAND)
 
 
+def _file_names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise PydanticCustomError("file_names", "must be a list of file names")
+
+
 #: Helios counts chunks; others name them. A name is a part of file names.
 ChunkId = Annotated[
-    Annotated[int, Field(ge=0, le=_LARGEST)] | Annotated[str, Field(pattern=f"^{_NAME}$")],
+    Annotated[int, Field(ge=0, le=LARGEST)] | Annotated[str, Field(pattern=f"^{CHUNK_NAME}$")],
     BeforeValidator(_chunk_id),
 ]
 #: One line as a shell or Helios would read it, or the argument vector itself.
 CommandLine = Annotated[str | tuple[str, ...], BeforeValidator(_command_line)]
-Natural = Annotated[int, Field(strict=True, ge=0, le=_LARGEST), BeforeValidator(_whole)]
-Positive = Annotated[int, Field(strict=True, ge=1, le=_LARGEST), BeforeValidator(_whole)]
+Natural = Annotated[int, Field(strict=True, ge=0, le=LARGEST), BeforeValidator(_whole)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST), BeforeValidator(_whole)]
 #: Kept as it is written: 30 does not become 30.0.
 Rate = Annotated[int, Field(strict=True, gt=0)] | Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Seconds = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+
+
+Inputs = Annotated[tuple[str, ...], BeforeValidator(_file_names)]
 
 
 class SpecRecord(BaseModel):
@@ -99,6 +100,8 @@ class RenderJobChunk(SpecRecord):
     #: Empty: the command makes no file, and its exit code is all that is known of it.
     output_file: Annotated[str, Field(strict=True)] = ""
     command: CommandLine
+    #: Files that the command reads beside those that it names.
+    inputs: Inputs = ()
 
     @property
     def end_frame(self) -> int:
@@ -124,6 +127,8 @@ class RenderJobSpec(SpecRecord):
     merge_command: CommandLine = ""
     #: The merged file. Specs of Helios name it in the merge command only: see `merged_output`.
     output: Annotated[str, Field(strict=True)] | None = None
+    #: Files that every chunk's command reads beside those that it names.
+    inputs: Inputs = ()
 
     @property
     def merged_output(self) -> str | None:
@@ -132,16 +137,6 @@ class RenderJobSpec(SpecRecord):
 
 
 # --- From a document to a spec -------------------------------------------------------------------------------------
-
-
-class Problem(NamedTuple):
-    """What is wrong, and where: `chunks[3].startFrame`."""
-
-    place: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.what}"
 
 
 #: The keys that a problem's place may name; what else pydantic puts there are its own words for a type.
@@ -215,110 +210,3 @@ def _sentence(error: Any) -> str:
     known = _MUST_BE.get(error["type"])
     must_be = known.format(**error.get("ctx", {})) if known else error["msg"]
     return f"{must_be}, is {shown(error['input'])}"
-
-
-def shown(value: Any) -> str:
-    """A value as it stands in JSON, or what kind of value it is; at most 60 characters."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    written = json.dumps(plain_text(value) if isinstance(value, str) else value, ensure_ascii=False)
-    return written if len(written) <= 60 else written[:59] + "…"
-
-
-# --- What is wrong with a spec that has the right shape ------------------------------------------------------------
-
-
-def spec_problems(spec: RenderJobSpec) -> tuple[Problem, ...]:
-    """All that is wrong with how the parts of a spec fit together; empty for a sound one.
-
-    Ranges are frame numbers of the whole video: a part of it may begin anywhere, but between the chunks no frame is
-    made twice or missing. The chunks may stand in any order.
-    """
-    checks: tuple[Callable[[RenderJobSpec], Iterator[Problem]], ...] = (_totals, _ids, _commands, _outputs, _ranges)
-    return tuple(dict.fromkeys(problem for check in checks for problem in check(spec)))
-
-
-def _totals(spec: RenderJobSpec) -> Iterator[Problem]:
-    made, total = sum(chunk.frame_count for chunk in spec.chunks), spec.metadata.total_frames
-    if made != total:
-        yield Problem("metadata.totalFrames", f"is {total}, but the chunks make {made} frames")
-
-
-def _ids(spec: RenderJobSpec) -> Iterator[Problem]:
-    # `--chunk 1` and a file name can't tell 1 from "1".
-    for place, first in _repeated(str(chunk.id) for chunk in spec.chunks):
-        yield Problem(f"chunks[{place}].id", f"{spec.chunks[place].id} is the id of chunks[{first}] too")
-    for place, chunk in enumerate(spec.chunks):
-        if chunk.id in RESERVED_IDS:
-            yield Problem(f"chunks[{place}].id", f"{chunk.id} is a word that Logist uses; choose another")
-
-
-def _commands(spec: RenderJobSpec) -> Iterator[Problem]:
-    for place, chunk in enumerate(spec.chunks):
-        yield from _command_problems(f"chunks[{place}].command", chunk.command)
-    if spec.merge_command:
-        yield from _command_problems("mergeCommand", spec.merge_command)
-
-
-def _command_problems(place: str, command: str | tuple[str, ...]) -> Iterator[Problem]:
-    words = (command,) if isinstance(command, str) else command
-    if not words or not words[0].strip():
-        yield Problem(place, "is empty")
-    elif any("\0" in word for word in words):
-        yield Problem(place, "holds a NUL character")
-
-
-def _outputs(spec: RenderJobSpec) -> Iterator[Problem]:
-    merged = spec.merged_output
-    named = merged_file(spec.merge_command)
-    if merged and named and not _may_be_same(merged, named):
-        yield Problem("output", f"is {merged}, but mergeCommand writes {named}")
-    if merged:
-        yield from _name_problems("output" if spec.output else "mergeCommand", merged)
-    outputs = [(place, chunk.output_file) for place, chunk in enumerate(spec.chunks) if chunk.output_file]
-    for place, name in outputs:
-        yield from _name_problems(f"chunks[{place}].outputFile", name)
-        if merged and os.path.normpath(name) == os.path.normpath(merged):
-            yield Problem(f"chunks[{place}].outputFile", f"{name} is the merged file")
-    for index, first in _repeated(os.path.normpath(name) for _, name in outputs):
-        place, name = outputs[index]
-        yield Problem(f"chunks[{place}].outputFile", f"{name} is the output of chunks[{outputs[first][0]}] too")
-
-
-def _may_be_same(one: str, other: str) -> bool:
-    """Whether two names can mean one file; the folder of the spec, which could tell, is not known here."""
-    return one.startswith("/") != other.startswith("/") or os.path.normpath(one) == os.path.normpath(other)
-
-
-def _name_problems(place: str, name: str) -> Iterator[Problem]:
-    if "\0" in name:
-        yield Problem(place, "holds a NUL character")
-    elif name.rpartition("/")[2] in ("", ".", ".."):
-        yield Problem(place, f"{name} is a folder, not a file")
-
-
-def _ranges(spec: RenderJobSpec) -> Iterator[Problem]:
-    in_order = sorted(range(len(spec.chunks)), key=lambda place: spec.chunks[place].start_frame)
-    # The chunk that reaches furthest so far: not always the one before.
-    last = in_order[0]
-    for place in in_order[1:]:
-        start, end = spec.chunks[place].start_frame, spec.chunks[last].end_frame
-        where = f"chunks[{place}].startFrame"
-        if start < end:
-            yield Problem(where, f"frame {start} is made by chunks[{last}] too")
-        elif start > end:
-            yield Problem(where, f"no chunk makes {_frames(end, start - 1)} before it")
-        if spec.chunks[place].end_frame > end:
-            last = place
-
-
-def _frames(first: int, last: int) -> str:
-    return f"frame {first}" if first == last else f"frames {first} to {last}"
-
-
-def _repeated(values: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """The place of each value that stood there before, and the place where it stood first."""
-    first: dict[str, int] = {}
-    for place, value in enumerate(values):
-        if first.setdefault(value, place) != place:
-            yield place, first[value]

@@ -104,7 +104,7 @@ class EncodedVideo:
             # The encoder would make the same kinds of frames again.
             frame.pict_type = PictureType.NONE
             self._taken += 1
-            yield from map(_sensible, self._stream.encode(frame))
+            yield from map(with_sensible_times, self._stream.encode(frame))
 
     def _decode(self, packet: Packet) -> list[VideoFrame]:
         from av import FFmpegError
@@ -133,10 +133,10 @@ class EncodedVideo:
 
     def close(self) -> Iterator[Packet]:
         """What the encoder still holds."""
-        yield from map(_sensible, self._stream.encode(None))
+        yield from map(with_sensible_times, self._stream.encode(None))
 
 
-def _sensible(packet: Packet) -> Packet:
+def with_sensible_times(packet: Packet) -> Packet:
     """x265 leaves it to chance when frames are decoded if there are only one or two."""
     if packet.pts is not None and packet.dts is not None and abs(packet.pts - packet.dts) > _MOST_REORDERED:
         packet.dts = packet.pts

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from logist.chunks import Evidence, Output
-from logist.render.media import check, is_media, pyav_available
 
 
 class Expected(NamedTuple):
@@ -68,6 +67,9 @@ def is_unchanged(output: Output) -> bool:
 
 
 def _look_inside(path: Path, expected: Expected) -> tuple[str | None, Evidence]:
+    # Imported here: who makes no videos need not wait for it.
+    from logist.render.media import check, is_media, pyav_available
+
     if not is_media(path) or not pyav_available():
         return None, Evidence.FILE
     problem = check(path, frames=expected.frames, width=expected.width, height=expected.height)
@@ -76,6 +78,8 @@ def _look_inside(path: Path, expected: Expected) -> tuple[str | None, Evidence]:
 
 def why_not_decoded(path: Path) -> str:
     """Why nobody looked inside this output."""
+    from logist.render.media import is_media
+
     if is_media(path):
         return "for that, install `logist[render]`"
     return f"{path.suffix or path.name} is no video"
