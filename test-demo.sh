@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, for real: five scenes on the embedded playbook and command agents, every claim checked.
+# The main job, for real: six scenes on the embedded playbook and command agents, every claim checked.
 # Needs Python >= 3.11 and git; touches nothing outside this folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -145,6 +145,33 @@ git merge-base --is-ancestor "$before" logist/greet || fail "the branch does not
 [ -z "$(git status --porcelain)" ] || fail "the source's files changed"
 git show logist/greet:greet.py | grep -q 'Hello, {name}!' || fail "the delivered branch does not hold the work"
 say "branch logist/greet holds the work; main is as it was: checked"
+
+scene "(f) A render in three chunks, of which one fails the first time"
+expect 0 logist job create --id film --spec "$project/examples/demo/film/job.json" --concurrency 2 \
+  --check "30 frames=python3 frames.py count film.y4m | grep -qx 30" \
+  --supervisor "command:test -s render/job.json/render-report.json"
+expect 3 logist job run film
+shown "chunk 2 failed: exit code 3"
+shown "no licence is free"
+shown "logist job resolve film --retry"
+require_status film INTERVENTION_REQUIRED
+touch .logist/jobs/film/licence
+expect 0 logist job resolve film --retry
+expect 0 logist job preview film
+shown "1 would run; 2 are done and unchanged"
+expect 0 logist job run film
+shown "3 chunks, 30 frames, merged into film.y4m"
+require_status film SUCCESS
+film="$scratch/project/.logist/jobs/film/workspace"
+attempts=$(tail -n +2 "$film/render/job.json/joblog.tsv" | cut -f 1 | sort -n | tr '\n' ' ')
+[ "$attempts" = "1 2 3 3 " ] || fail "the attempts at the three chunks were: $attempts"
+say "only the chunk that had failed was run again: checked"
+hash=$(sha256sum "$film/film.y4m" | cut -d ' ' -f 1)
+git --git-dir=.logist/jobs/film/repo.git show logist/film:render/job.json/render-report.json | grep -q "$hash" ||
+  fail "the evidence does not hold the hash of the film"
+git --git-dir=.logist/jobs/film/repo.git ls-tree -r --name-only logist/film >"$scratch/files"
+! grep -q 'y4m$' "$scratch/files" || fail "the film is in git"
+say "the evidence has the film's hash, and not the film: checked"
 
 cd "$project"
 rm -rf "$scratch"

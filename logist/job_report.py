@@ -548,9 +548,11 @@ def _when_runner_died(manifest: JobManifest) -> list[_Offer]:
 
 def _when_success(manifest: JobManifest) -> list[_Offer]:
     job_id = manifest.id
-    deliver = _Offer(f"deliver {job_id}", "hand the work over as a branch of its source")
+    renders = any(phase.kind is PhaseKind.RENDER and not phase.commit_media for phase in manifest.job.phases)
+    without = "; rendered media stay in the workspace" if renders else ""
+    deliver = _Offer(f"deliver {job_id}", f"hand the work over as a branch of its source{without}")
     if manifest.source.path is None or manifest.source.commit is None:
-        deliver = _Offer(f"deliver {job_id} --patch {job_id}.patch", "hand the work over as a patch")
+        deliver = _Offer(f"deliver {job_id} --patch {job_id}.patch", f"hand the work over as a patch{without}")
     return [
         _Offer(f"diff {job_id}", "see the work"),
         deliver,

@@ -100,6 +100,14 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def replaced(content: dict[str, Any], number: int, command: str) -> dict[str, Any]:
     """The spec with another command for one chunk."""
     content["chunks"][number]["command"] = command
@@ -562,24 +570,48 @@ def test_the_time_budget_ends_what_runs_and_a_raised_one_goes_on_with_what_is_no
     assert [step.role for step in jobs.committed()] == [Role.WORKER, Role.WORKER, Role.SUPERVISOR]
 
 
-def test_a_runner_killed_while_a_chunk_runs_leaves_a_job_that_goes_on_with_that_chunk(jobs: Jobs) -> None:
+@pytest.mark.parametrize("with_what_watches", [False, True])
+def test_a_runner_killed_while_a_chunk_runs_leaves_a_job_that_goes_on_with_that_chunk(
+    jobs: Jobs, with_what_watches: bool
+) -> None:
     gate = jobs.root / "gate"
     render(jobs, replaced(text_spec(3), 1, waiting(1, gate)))
     command = [sys.executable, "-m", "logist", "--jobs-dir", str(jobs.store.jobs_dir), "job", "run", "-q", "job"]
     runner = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL)
     pid = gate.with_name("gate.pid")
     wait_until(lambda: pid.exists() and pid.read_text().strip())
-    runner.send_signal(signal.SIGKILL)
-    runner.wait()
     old = int(pid.read_text())
-    gate.touch()
+    for doomed in _above(old, runner.pid) if with_what_watches else (runner.pid,):
+        os.kill(doomed, signal.SIGKILL)
+    runner.wait()
+    lived: list[bool] = []
+
+    def act(event: object) -> None:
+        if isinstance(event, ChunkStarted) and event.chunk == 1:
+            lived.append(is_alive(old))
+            gate.touch()
+
+    jobs.reporter = Hook(act)
     jobs.run_to(ExitCode.SUCCESS)
-    assert not Path(f"/proc/{old}").exists()
+    assert lived == [False]
     assert counts(jobs, 3) == [1, 2, 1]
     assert jobs.evidence_steps() == [1, 2]
     assert [chunk["attempts"] for chunk in report_of(jobs)["chunks"]] == [1, 2, 1]
     assert not jobs.git("for-each-ref", "refs/logist/salvage")
     assert len([record for record in jobs.records() if isinstance(record, Intent)]) == 3
+
+
+def _above(pid: int, top: int) -> list[int]:
+    """The processes between one and the runner `top`, and that one: nobody is left to end the command."""
+    found = [top]
+    while (pid := int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])) not in (
+        top,
+        0,
+        1,
+    ):
+        found.append(pid)
+    assert len(found) > 1
+    return found
 
 
 def test_a_runner_killed_at_any_instant_of_a_render_never_makes_a_done_chunk_anew(

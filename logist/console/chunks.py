@@ -196,7 +196,8 @@ class PlainChunks:
         parts.append(fps_text(meter.fps(now)))
         left = meter.left(now)
         parts.append(f"about {format_duration(left)} left" if left else "")
-        parts.append("" if meter.merging is None else f"merging for {format_duration(now - meter.merging)}")
+        merging = 0.0 if meter.merging is None else now - meter.merging
+        parts.append(f"merging for {format_duration(merging)}" if merging else "")
         tail = {"done": meter.done_chunks, "failed": meter.failed_chunks, "running": len(meter.running)}
         self._write(", ".join(filter(None, parts)), "run.progress", tail)
 
