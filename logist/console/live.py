@@ -1,6 +1,7 @@
 """The live view of a run: a line for everything that is finished, above a footer that shows what goes on.
 
-The lines stay in the terminal's scrollback, the footer is taken away at the end. Only this module imports rich.
+The lines stay in the terminal's scrollback, the footer is taken away at the end. Only this module and `chunk_bars`
+import rich.
 """
 
 from __future__ import annotations
