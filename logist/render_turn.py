@@ -46,7 +46,7 @@ from logist.render_evidence import (
 from logist.runtime import Interrupted, JobView, Session
 from logist.spec_files import LoadedSpec, load_spec
 from logist.spec_runs import plan_run, run_spec
-from logist.turns import PlannedCommand, Preview, ensure_workspace, step_token
+from logist.turns import PlannedCommand, Preview, ensure_workspace, step_token, tell_start
 from logist.workspace_utils import check_evidence_path
 
 #: What the history and the evidence call who did it.
@@ -73,10 +73,9 @@ class _Turn(NamedTuple):
     @property
     def argv(self) -> tuple[str, ...]:
         """What does the same by hand, in the workspace."""
-        options = ["--concurrency", str(self.phase.concurrency), "--retries", str(self.phase.retries)]
-        options += ["--halt", self.phase.halt.value]
-        if self.phase.chunk_timeout is not None:
-            options += ["--timeout", format_duration(self.phase.chunk_timeout)]
+        phase = self.phase
+        options = ["--concurrency", str(phase.concurrency), "--retries", str(phase.retries), "--halt", phase.halt.value]
+        options += [] if phase.chunk_timeout is None else ["--timeout", format_duration(phase.chunk_timeout)]
         return ("logist", "job", "run", self.spec, *options)
 
 
@@ -101,7 +100,7 @@ def take_render_turn(session: Session) -> Exited:
     began = session.runtime.clock.monotonic()
     _lay_out(turn)
     _record_intent(session, turn)
-    _tell_start(session, turn)
+    tell_start(session, turn.step, turn.attempt, Role.WORKER, RENDER, turn.log)
     try:
         loaded = load_workspace_spec(turn.workspace, turn.spec)
     except (InvalidFile, UsageProblem) as error:
@@ -236,14 +235,15 @@ def _raise_if_stopped(session: Session, turn: _Turn, run: RunReport, watch: _Wat
         why = run.reason
     if why is None:
         return
-    spent = decision.add_usage(session.manifest.spent, _passed(session, began), Usage())
+    passed = _passed(session, began)
+    spent = decision.add_usage(session.manifest.spent, passed, Usage())
     session.job.record(
         AttemptFailed(
             step=turn.step,
             attempt=turn.attempt,
             kind="stopped",
             detail=why,
-            duration=_passed(session, began),
+            duration=passed,
             change=change(attempt=turn.attempt, spent=spent),
         )
     )
@@ -335,13 +335,9 @@ def _lay_out(turn: _Turn) -> None:
             f"the files of step {turn.step} could not be written: {error}",
             "check that the job's folder is there, writable and has room",
         ) from error
-    _make_durable(turn.state.root.parent)
-
-
-def _make_durable(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_durable(folder.parent)
-        make_durable_folder(folder)
+    above = turn.state.root.parent
+    for missing in reversed([folder for folder in (above, *above.parents) if not folder.is_dir()]):
+        make_durable_folder(missing)
 
 
 def _record_intent(session: Session, turn: _Turn) -> None:
@@ -355,27 +351,6 @@ def _record_intent(session: Session, turn: _Turn) -> None:
             agent=RENDER,
             base=session.manifest.head,
             prompt_sha256="",
-        )
-    )
-
-
-def _tell_start(session: Session, turn: _Turn) -> None:
-    limit, spent = session.manifest.budget, session.manifest.spent
-    session.emit(
-        events.StepStarted(
-            job_id=session.job_id,
-            step=turn.step,
-            attempt=turn.attempt,
-            role=Role.WORKER,
-            agent=RENDER,
-            phase=turn.phase.name,
-            steps_spent=spent.steps,
-            steps_limit=limit.steps,
-            time_spent=spent.time,
-            time_limit=limit.time,
-            retries_spent=spent.retries,
-            retries_limit=limit.retries,
-            stdout_log=str(turn.log),
         )
     )
 

@@ -302,7 +302,7 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
     command = agent.spell(request)
     _lay_out(request, command)
     _record_intent(session, agent, request)
-    _tell_start(session, agent, request)
+    tell_start(session, request.step, request.attempt, request.role, agent.name, request.step_dir / "stdout.log")
 
     def started(process: ProcessIdentity) -> None:
         session.job.record(
@@ -408,23 +408,24 @@ def _keep_reply(request: OneshotRequest, answer: Answer) -> None:
         ) from error
 
 
-def _tell_start(session: Session, agent: Agent, request: OneshotRequest) -> None:
+def tell_start(session: Session, step: int, attempt: int, role: Role, agent: str, log: Path) -> None:
+    """Tell that an attempt begins, and how much of the budget is spent."""
     limit, spent = session.manifest.budget, session.manifest.spent
     session.emit(
         events.StepStarted(
             job_id=session.job_id,
-            step=request.step,
-            attempt=request.attempt,
-            role=request.role,
-            agent=agent.name,
-            phase=request.phase,
+            step=step,
+            attempt=attempt,
+            role=role,
+            agent=agent,
+            phase=session.manifest.current_phase.name,
             steps_spent=spent.steps,
             steps_limit=limit.steps,
             time_spent=spent.time,
             time_limit=limit.time,
             retries_spent=spent.retries,
             retries_limit=limit.retries,
-            stdout_log=str(request.step_dir / "stdout.log"),
+            stdout_log=str(log),
         )
     )
 

@@ -829,3 +829,27 @@ def test_a_render_is_one_attempt_of_the_record_that_names_how_to_do_it_by_hand(j
     jobs.run_to(ExitCode.SUCCESS)
     [exited] = [record for record in jobs.records() if isinstance(record, Exited) and record.agent == "render"]
     assert " ".join(exited.argv) == "logist job run job.json --concurrency 3 --retries 0 --halt soon --timeout 1m30s"
+
+
+def test_what_checks_do_to_the_media_is_told_because_it_cannot_be_put_back(jobs: Jobs) -> None:
+    render(jobs, text_spec(1), checks=[Check(name="greedy", command="echo more >> all.txt")])
+    jobs.run_to(ExitCode.SUCCESS)
+    said = [event.message for event in jobs.reporter.of(events.Notice)]
+    assert "the checks changed what was rendered; the next render makes it anew: all.txt" in said
+
+
+def test_after_a_restart_of_the_machine_the_workspace_is_put_back_and_the_done_chunks_stay(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.reporter = Hook(lambda event: jobs.stop.ask(ExitCode.INTERRUPTED) if isinstance(event, ChunkStarted) else None)
+    render(jobs, text_spec(2))
+    jobs.run_to(ExitCode.INTERRUPTED)
+    made = (jobs.workspace() / "out.0.txt").stat().st_mtime_ns
+    for module in ("logist.job_processor", "logist.turns", "logist.render_turn"):
+        monkeypatch.setattr(f"{module}.boot_id", lambda: "another-boot")
+    jobs.reporter = MemoryReporter()
+    jobs.run_to(ExitCode.SUCCESS)
+    assert (jobs.workspace() / "out.0.txt").stat().st_mtime_ns == made
+    assert (jobs.workspace() / "all.txt").read_text() == "chunk 0\nchunk 1\n"
+    [kept] = jobs.git("for-each-ref", "--format=%(refname)", "refs/logist/salvage").split()
+    assert files_in_git(jobs, kept) == ["job.json", "runs.0"]
