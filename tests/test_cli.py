@@ -779,7 +779,7 @@ def test_the_schema_of_a_job_spec_has_the_names_that_stand_on_disk(invoke: Calla
     assert schema["required"] == ["metadata", "chunks"]
     assert {"mergeCommand", "output"} < set(schema["properties"])
     chunk = schema["$defs"]["RenderJobChunk"]
-    assert set(chunk["properties"]) == {"id", "startFrame", "frameCount", "outputFile", "command"}
+    assert set(chunk["properties"]) == {"id", "startFrame", "frameCount", "outputFile", "command", "inputs"}
     assert chunk["additionalProperties"] is True
     assert chunk["properties"]["frameCount"]["minimum"] == 1
 

@@ -157,7 +157,7 @@ COMMANDS_WITH_A_JOB = [
 
 @pytest.mark.parametrize("command", COMMANDS_WITH_A_JOB, ids=lambda command: command[0])
 def test_an_unknown_job_or_a_bad_id_is_exit_code_2(refused: Callable[..., Outcome], command: tuple[str, ...]) -> None:
-    for name in ("nope", "../x", "", "two words", "UPPER", "x" * 64, "a\x1b[2J", "-", "a\nb"):
+    for name in ("nope", "../x", "", "two words", "UPPER", "x" * 64, "a\x1b[2J", "-x", "a\nb"):
         refused("job", *command, "--", name, code=2)
 
 

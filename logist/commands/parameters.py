@@ -73,16 +73,12 @@ def complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-#: Of the commands that take a spec as well.
-TARGET_HELP = (
-    "A job's id or an unambiguous start of it, or a spec: a file, *.json, - for standard input, or a URL. "
-    "Default: LOGIST_JOB_ID, then the selected job."
-)
-
-
 def target_argument(function: Decorated) -> Decorated:
-    """The optional argument JOB, which may be the path of a spec."""
-    help_text = "A job's id or an unambiguous start of it, or a spec's file. Default: as for other commands."
+    """The optional argument JOB, which may be a spec."""
+    help_text = (
+        "A job's id or an unambiguous start of it, or a spec: a file, *.json, - for standard input, or a URL. "
+        "Default: LOGIST_JOB_ID, then the selected job."
+    )
     return click.argument("job", required=False, shell_complete=complete_job, help=help_text)(function)
 
 

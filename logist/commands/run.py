@@ -13,12 +13,11 @@ from logist.commands.chunks import SpecOptions, run_target
 from logist.commands.output import print_json, print_text, tell
 from logist.commands.parameters import (
     STDIN,
-    TARGET_HELP,
     Duration,
-    complete_job,
     job_argument,
     json_option,
     read_bytes,
+    target_argument,
 )
 from logist.commands.signals import stop_after, stop_on_signals
 from logist.errors import ExitCode, UsageProblem
@@ -55,7 +54,7 @@ def _show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Sho
 
 
 @click.command()
-@click.argument("target", required=False, shell_complete=complete_job, help=TARGET_HELP)
+@target_argument
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all that the agents print; a line for each chunk.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
@@ -95,7 +94,7 @@ def _show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Sho
 @click.pass_obj
 def run(
     invocation: Invocation,
-    target: str | None,
+    job: str | None,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -113,7 +112,7 @@ def run(
     trust: bool,
     allow_outside: bool,
 ) -> int:
-    """Run a job until worker, checks and supervisor agree, someone cancels it, or a human is needed.
+    """Run JOB until worker, checks and supervisor agree, someone cancels it, or a human is needed.
 
     Or run a spec: its chunks, several at once, then the merge. What is done and unchanged is not run again.
 
@@ -136,11 +135,11 @@ def run(
         trust=trust,
         allow_outside=allow_outside,
     )
-    if target is not None and is_spec_target(target):
-        return run_target(target, options, progress=show.progress, verbose=verbose)
+    if job is not None and is_spec_target(job):
+        return run_target(job, options, progress=show.progress, verbose=verbose)
     if given := options.given():
-        raise UsageProblem(f"{given[0]} is for a spec, and {target or 'the selected job'} is a job", "leave it out")
-    return _drive(invocation, target, show, timeout=timeout)
+        raise UsageProblem(f"{given[0]} is for a spec, and {job or 'the selected job'} is a job", "leave it out")
+    return _drive(invocation, job, show, timeout=timeout)
 
 
 @click.command()
