@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from logist.chunks import (
     Notice,
 )
 from logist.command_lines import Spelled, resolve, spell
+from logist.durable import sync_folder
 from logist.errors import StorageFailed
 from logist.execution import CancelCheck, Command, CommandResult, Ended, WorkerAdapter
 from logist.progress_lines import FrameCounter
@@ -94,6 +96,8 @@ def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
         on_output=_follow(bench, chunk),
     )
     result = _judge_chunk(bench, chunk, number, ran, path, log)
+    if path is not None:
+        _withdraw(path, result.status)
     if options.recorder is not None:
         options.recorder.ended(chunk, result, began_at, ran.stdout.total)
     return Attempt(result, lost=ran.ended is Ended.LOST, hopeless=ran.program_missing)
@@ -240,12 +244,41 @@ def _spelled(log: Path | None) -> str:
     return "" if log is None else str(log)
 
 
+def marker_of(path: Path) -> Path:
+    """The file beside an output that says, as long as it is there: the output is being made, or was left half made."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def failed_of(path: Path) -> Path:
+    """Where the output of an attempt that failed is kept for people to look at."""
+    return path.with_name(f"{path.stem}.failed{path.suffix}")
+
+
 def _make_way(path: Path) -> None:
     """Remove what an earlier attempt left: what is there after the command must be the command's."""
-    try:
-        path.unlink(missing_ok=True)
+    with _clearing(path):
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
+        marker_of(path).touch()
+        sync_folder(path.parent)
+        path.unlink(missing_ok=True)
+        failed_of(path).unlink(missing_ok=True)
+
+
+def _withdraw(path: Path, status: ChunkStatus) -> None:
+    """Nobody else may take what an attempt made for whole, unless it is."""
+    with _clearing(path):
+        if status is ChunkStatus.FAILED and path.is_file():
+            path.replace(failed_of(path))
+        elif status is ChunkStatus.STOPPED and not path.is_dir():
+            path.unlink(missing_ok=True)
+        marker_of(path).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _clearing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageFailed(
             f"the place of the output {path} can't be cleared: {error.strerror}",

@@ -202,6 +202,23 @@ class SpecState:
         if time.monotonic() - self._manifest_at > _MANIFEST_PACE:
             self._save(JobStatus.RUNNING, _RUNNING)
 
+    def taken(self, chunk: RenderChunk, output: Output) -> None:
+        """A chunk that somebody else made is taken as done: the operator says that it is of this spec."""
+        self._record(
+            ChunkEnded(
+                chunk=chunk.id,
+                attempt=0,
+                key="" if self._keys is None else self._keys.of_chunk(chunk),
+                status=ChunkStatus.DONE,
+                start_frame=chunk.start_frame,
+                frames=chunk.frame_count,
+                exit_code=None,
+                signal=0,
+                duration=0.0,
+                output=output,
+            )
+        )
+
     def merged(self, result: MergeResult) -> None:
         """The merge ended."""
         self._record(
@@ -234,7 +251,7 @@ class SpecState:
     def _record(self, record: ChunkHistoryRecord, *, sync: bool = False) -> None:
         with self._lock:
             self._journal.append(self._clock.now(), to_document(record), sync=sync)
-            if isinstance(record, ChunkEnded) and record.status is ChunkStatus.DONE:
+            if isinstance(record, ChunkEnded) and record.status is ChunkStatus.DONE and record.attempt:
                 self._done += 1
                 self._frames_done += record.frames
                 if record.output is not None:

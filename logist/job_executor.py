@@ -6,13 +6,14 @@ wants to go on later hands in what is done already, and a `Recorder`.
 
 from __future__ import annotations
 
+import heapq
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from logist.chunk_attempts import Attempt, Bench, attempt_chunk, how_to_run, merge_chunks
 from logist.chunk_options import ExecutionOptions
@@ -33,9 +34,8 @@ from logist.execution import WorkerAdapter
 from logist.lifecycle import JobStatus
 from logist.specs import RenderChunk, RenderSpec
 
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
-
+#: Seconds between two looks for a request to stop while all chunks wait.
+_PACE = 0.1
 #: How often a chunk whose worker was lost is given to another one; it is not the chunk's fault.
 LOST_LIMIT = 5
 #: Seconds: the upper bound of the first random wait before another attempt, doubled each time, and the longest one.
@@ -58,8 +58,13 @@ class JobExecutor:
         return _Run(self._adapter, spec, options).execute()
 
 
-class _StoppedError(Exception):
-    """The run is over for this chunk while it waited for its next attempt."""
+class _Task(NamedTuple):
+    """A chunk to run: at once, or not before `due` (monotonic seconds), and the attempts that were made at it."""
+
+    due: float
+    order: int
+    chunk: RenderChunk
+    made: tuple[Attempt, ...] = ()
 
 
 class _Run:
@@ -77,10 +82,15 @@ class _Run:
             tell=self._tell,
             pass_on=None if options.on_output is None else self._pass_on,
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         #: Callbacks are called one at a time; one of them may tell the next.
         self._telling = threading.RLock()
         self._queue: Iterator[RenderChunk] = iter(())
+        #: A heap of the chunks that wait for another attempt; they keep nobody from working meanwhile.
+        self._waiting: list[_Task] = []
+        #: Failed chunks that would have been tried again, had the run not been stopped.
+        self._cut_short: set[ChunkId] = set()
+        self._order = count()
         self._results: list[ChunkResult] = []
         self._fault: BaseException | None = None
         #: Why what runs is killed, and why no more is started; empty while it goes on.
@@ -99,6 +109,9 @@ class _Run:
         self._run_all(min(self._options.concurrency, len(wanted)))
         if self._fault is not None:
             raise self._fault
+        for task in self._waiting:
+            self._cut_short.add(task.chunk.id)
+            self._settle(task.made[-1].result)
         merge = self._merge()
         status, reason = self._verdict(merge)
         skipped = tuple(chunk.id for chunk in self._skipped())
@@ -142,8 +155,8 @@ class _Run:
 
     def _work(self) -> None:
         try:
-            while (chunk := self._next()) is not None:
-                self._run_chunk(chunk)
+            while (task := self._next()) is not None:
+                self._attempt(task)
         except BaseException as fault:  # noqa: BLE001 - recorded here, raised again by `execute`
             self._fail(fault)
 
@@ -152,9 +165,20 @@ class _Run:
             self._fault = self._fault or fault
         self._kill("the run failed")
 
-    def _next(self) -> RenderChunk | None:
-        with self._lock:
-            return None if self._why_drain() else next(self._queue, None)
+    def _next(self) -> _Task | None:
+        """The next chunk to run; waits while all that is left waits for another attempt. None: there is no more."""
+        while self._why_drain() is None:
+            with self._lock:
+                if self._waiting and self._waiting[0].due <= time.monotonic():
+                    return heapq.heappop(self._waiting)
+                chunk = next(self._queue, None)
+                if chunk is not None:
+                    return _Task(0.0, 0, chunk)
+                if not self._waiting:
+                    return None
+                left = self._waiting[0].due - time.monotonic()
+            self._wake.wait(min(_PACE, max(0.0, left)))
+        return None
 
     def _kill(self, why: str) -> None:
         self._kill_why = self._kill_why or why
@@ -174,19 +198,36 @@ class _Run:
 
     # --- One chunk ---
 
-    def _run_chunk(self, chunk: RenderChunk) -> None:
-        number = count(1)
-        attempt = attempt_chunk(self._bench, chunk, next(number))
-        if self._deserves_another(attempt):
-            attempt = self._try_again(chunk, attempt, number)
-        result = attempt.result
+    def _attempt(self, task: _Task) -> None:
+        attempt = attempt_chunk(self._bench, task.chunk, len(task.made) + 1)
+        made = (*task.made, attempt)
+        if attempt.result.status is not ChunkStatus.FAILED or attempt.hopeless or self._out_of_tries(made):
+            self._settle(attempt.result)
+        elif self._why_drain() is not None:
+            self._cut_short.add(task.chunk.id)
+            self._settle(attempt.result)
+        else:
+            self._postpone(task.chunk, made)
+
+    def _out_of_tries(self, made: Sequence[Attempt]) -> bool:
+        lost = sum(attempt.lost for attempt in made)
+        return lost > LOST_LIMIT or len(made) - lost > self._options.retries
+
+    def _postpone(self, chunk: RenderChunk, made: tuple[Attempt, ...]) -> None:
+        wait = _backoff(len(made))
+        self._tell(ChunkFinished(result=replace(made[-1].result, retry_in=round(wait, 3))))
+        with self._lock:
+            heapq.heappush(self._waiting, _Task(time.monotonic() + wait, next(self._order), chunk, made))
+
+    def _settle(self, result: ChunkResult) -> None:
+        """This is how the chunk ended."""
         with self._lock:
             self._results.append(result)
         self._tell(ChunkFinished(result=result))
         if self._options.on_chunk_complete is not None:
             with self._telling:
                 self._options.on_chunk_complete(result)
-        if result.status is ChunkStatus.FAILED:
+        if result.status is ChunkStatus.FAILED and result.chunk not in self._cut_short:
             self._halt(result)
 
     def _halt(self, failed: ChunkResult) -> None:
@@ -194,49 +235,6 @@ class _Run:
             self._kill(f"chunk {failed.chunk} failed")
         elif self._options.halt is Halt.SOON:
             self._drain_why = self._drain_why or f"chunk {failed.chunk} failed"
-
-    def _deserves_another(self, attempt: Attempt) -> bool:
-        failed = attempt.result.status is ChunkStatus.FAILED and not attempt.hopeless
-        return failed and (attempt.lost or self._options.retries > 0) and self._why_kill() is None
-
-    def _try_again(self, chunk: RenderChunk, first: Attempt, number: Iterator[int]) -> Attempt:
-        # Slow to import, and most runs never need it.
-        from tenacity import Retrying, retry_if_result, wait_random_exponential
-
-        made: list[Attempt] = []
-
-        def once() -> Attempt:
-            made.append(attempt_chunk(self._bench, chunk, next(number)) if made else first)
-            return made[-1]
-
-        def out_of_tries(_: RetryCallState) -> bool:
-            lost = sum(attempt.lost for attempt in made)
-            return lost > LOST_LIMIT or len(made) - lost > self._options.retries
-
-        def note(state: RetryCallState) -> None:
-            wait = state.next_action.sleep if state.next_action is not None else 0.0
-            self._tell(ChunkFinished(result=replace(made[-1].result, retry_in=round(wait, 3))))
-
-        retrying = Retrying(
-            retry=retry_if_result(self._deserves_another),
-            stop=out_of_tries,
-            wait=wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT),
-            sleep=self._sleep,
-            before_sleep=note,
-            retry_error_callback=lambda _: made[-1],
-        )
-        try:
-            last: Attempt = retrying(once)
-        except _StoppedError:
-            return replace(made[-1], result=replace(made[-1].result, status=ChunkStatus.STOPPED))
-        return last
-
-    def _sleep(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self._why_drain() is not None:
-                raise _StoppedError
-            self._wake.wait(min(0.1, left))
 
     # --- The merge, and what is told ---
 
@@ -258,7 +256,11 @@ class _Run:
         return done + len(self._skipped()) == len(self._spec.chunks)
 
     def _verdict(self, merge: MergeResult | None) -> tuple[JobStatus, str]:
-        failed = [result for result in self._results if result.status is ChunkStatus.FAILED]
+        failed = [
+            result
+            for result in self._results
+            if result.status is ChunkStatus.FAILED and result.chunk not in self._cut_short
+        ]
         if failed:
             return JobStatus.INTERVENTION_REQUIRED, _failure_sentence(failed, len(self._spec.chunks))
         if merge is not None and merge.status is ChunkStatus.FAILED:
@@ -302,6 +304,16 @@ class _Run:
                 state_dir=self._options.state_dir,
             )
         )
+
+
+def _backoff(attempts: int) -> float:
+    """Seconds to wait after so many attempts: random, growing."""
+    # Slow to import, and most runs never need it.
+    from tenacity import RetryCallState, Retrying, wait_random_exponential
+
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = attempts
+    return wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT)(state)
 
 
 def _failure_sentence(failed: list[ChunkResult], chunks: int) -> str:

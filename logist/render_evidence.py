@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from logist.chunk_attempts import failed_of, marker_of
 from logist.chunk_state import SpecPast, StatePaths, read_records
 from logist.chunks import (
     ChunkEvent,
@@ -62,11 +63,16 @@ class RenderEvidence:
 
 
 def media_paths(loaded: LoadedSpec, workspace: Path) -> tuple[str, ...]:
-    """All files that the spec says are made, from the workspace's top, links to folders resolved."""
+    """All files that the spec says are made, from the workspace's top, links to folders resolved.
+
+    With them what attempts that failed or were killed have left beside them.
+    """
     top = os.path.realpath(workspace)
     folders: dict[Path, str] = {}
     found = []
-    for path in output_paths(loaded):
+    made = output_paths(loaded)
+    left = (path for output in made for path in (failed_of(output), marker_of(output)) if path.exists())
+    for path in (*made, *left):
         if path.parent not in folders:
             folders[path.parent] = os.path.realpath(path.parent)
         found.append(os.path.relpath(f"{folders[path.parent]}/{path.name}", top))

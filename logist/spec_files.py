@@ -165,7 +165,16 @@ def _receive(target: str, stdin: Callable[[], BinaryIO], cwd: Path, *, trust: bo
         source = _without_secrets(target, trust=trust)
         return _Received(source, _fetch(target, source), cwd)
     path = cwd / target
-    return _Received(target, _read_file(path, target), path.parent.resolve(), path.name)
+    return _Received(target, _read_file(path, target), *spec_place(path))
+
+
+def spec_place(path: Path) -> tuple[Path, str]:
+    """The folder in which the spec at `path` runs, and the name by which its state goes.
+
+    A link to a spec of the same folder is that spec: two runs must not be had by two names.
+    """
+    folder, real = path.parent.resolve(), path.resolve()
+    return folder, real.name if real.parent == folder else path.name
 
 
 def _read_all(read: Callable[[int], bytes], source: str) -> bytearray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from logist.chunk_attempts import marker_of
 from logist.chunk_keys import ChunkKeys
 from logist.chunk_options import ExecutionOptions
 from logist.chunk_state import SpecPast, SpecState, StatePaths, is_done, open_state, read_past, state_paths
@@ -46,16 +47,15 @@ def _plan(loaded: LoadedSpec, keys: ChunkKeys, past: SpecPast, *, force: bool) -
         if chunk.id in recorded and is_done(recorded[chunk.id], keys.of_chunk(chunk), is_unchanged)
     }
     run = tuple(chunk.id for chunk in loaded.spec.chunks if chunk.id not in done)
-    return RunPlan(run, frozenset(done), not run and _merge_stands(loaded, keys, past, done.values()))
+    return RunPlan(run, frozenset(done), not run and _merge_stands(keys, past, done.values()))
 
 
-def _merge_stands(loaded: LoadedSpec, keys: ChunkKeys, past: SpecPast, outputs: Iterable[Output | None]) -> bool:
+def _merge_stands(keys: ChunkKeys, past: SpecPast, outputs: Iterable[Output | None]) -> bool:
     merge = past.merge
     if merge is None or merge.status is not ChunkStatus.DONE or merge.key != keys.of_merge(outputs):
         return False
-    if merge.output is None:
-        return not loaded.spec.merged_output
-    return is_unchanged(merge.output)
+    # Of a merged file that nobody names it can't be told whether it is still there.
+    return merge.output is not None and is_unchanged(merge.output)
 
 
 def preview_run(loaded: LoadedSpec, *, force: bool = False) -> RunPlan:
@@ -86,11 +86,15 @@ def run_spec(
         keys = ChunkKeys(loaded.spec, loaded.folder)
         plan = _plan(loaded, keys, state.past, force=force)
         outputs = {chunk: ended.output for chunk, ended in state.past.done().items() if chunk in plan.done}
+        taken: dict[ChunkId, Output] = {}
         if merge_only:
-            outputs |= _outputs_of_others(loaded, plan)
-            plan = RunPlan((), frozenset(outputs), merged=False)
+            taken = _outputs_of_others(loaded, plan)
+            plan = RunPlan((), plan.done | taken.keys(), merged=False)
         state.past = SpecPast()
-        _begin(state, loaded, options, plan, keys, outputs)
+        _begin(state, loaded, options, plan, keys, {**outputs, **taken})
+        for chunk in loaded.spec.chunks:
+            if chunk.id in taken:
+                state.taken(chunk, taken[chunk.id])
         report = JobExecutor(adapter).execute(loaded.spec, _completed(options, state, plan, loaded.name))
         if report.status is JobStatus.PENDING and pending(paths.job, "cancel") is not None:
             report = replace(report, status=JobStatus.CANCELED)
@@ -153,9 +157,9 @@ def _completed(options: ExecutionOptions, state: SpecState, plan: RunPlan, name:
     )
 
 
-def _outputs_of_others(loaded: LoadedSpec, plan: RunPlan) -> dict[ChunkId, Output | None]:
+def _outputs_of_others(loaded: LoadedSpec, plan: RunPlan) -> dict[ChunkId, Output]:
     """The outputs of the chunks that no record of ours vouches for, verified now. Raises ChunkFailed."""
-    found: dict[ChunkId, Output | None] = {}
+    found: dict[ChunkId, Output] = {}
     missing: list[str] = []
     for chunk in loaded.spec.chunks:
         if chunk.id in plan.done:
@@ -177,9 +181,14 @@ def _outputs_of_others(loaded: LoadedSpec, plan: RunPlan) -> dict[ChunkId, Outpu
 def _look(loaded: LoadedSpec, chunk: RenderChunk) -> Output | str:
     if not chunk.output_file:
         return "it names no output, and no run of this folder did it"
+    path = loaded.folder / chunk.output_file
+    if marker_of(path).exists():
+        return "whoever made its output was killed, or still makes it"
     size = loaded.spec.metadata
     seen = verify(
-        loaded.folder / chunk.output_file, chunk.output_file, Expected(chunk.frame_count, size.width, size.height)
+        path,
+        chunk.output_file,
+        Expected(chunk.frame_count, size.width, size.height),
     )
     return seen.output or seen.problem
 

@@ -84,11 +84,17 @@ def test_chunks_run_in_the_order_of_the_spec_one_at_a_time_by_default(yard: Yard
     assert kinds == [ChunkStarted, ChunkFinished] * 4
 
 
-def test_as_many_run_at_once_as_asked_and_no_more(yard: Yard) -> None:
+def test_as_many_run_at_once_as_asked(yard: Yard) -> None:
     # Each chunk waits until three are there; with fewer at once this would only end by the timeout.
     meet = "touch here.$LOGIST_CHUNK; until [ $(ls here.* | wc -l) -ge 3 ]; do sleep 0.01; done"
     report = yard.run(spec([meet] * 3), concurrency=3, timeout=20)
     assert statuses(report) == {0: "done", 1: "done", 2: "done"}
+
+
+def test_no_more_run_at_once_than_asked(yard: Yard) -> None:
+    busy = "mkdir live.$LOGIST_CHUNK; ls -d live.* | wc -l >> together; sleep 0.05; rmdir live.$LOGIST_CHUNK"
+    yard.run(spec([busy] * 8), concurrency=2)
+    assert max(map(int, (yard.folder / "together").read_text().split())) == 2
 
 
 def test_only_the_chunks_that_are_asked_for_run_and_nothing_is_merged(yard: Yard) -> None:
@@ -133,7 +139,7 @@ def test_an_output_of_an_earlier_attempt_does_not_count(yard: Yard) -> None:
     (yard.folder / "out.txt").write_text("torn")
     report = yard.run(spec(["true"], outputs=["out.txt"]))
     assert report.status == "INTERVENTION_REQUIRED"
-    assert not (yard.folder / "out.txt").exists()
+    assert list(yard.folder.iterdir()) == []
 
 
 def test_a_command_that_only_makes_what_is_missing_makes_a_torn_output_anew(yard: Yard) -> None:
@@ -349,7 +355,35 @@ def test_a_waiting_retry_ends_when_the_run_is_stopped(yard: Yard, monkeypatch: p
             job_dir=yard.folder, retries=3, on_progress=follow, drain=lambda: "stop" if stop.is_set() else None
         ),
     )
-    assert statuses(report) == {0: "stopped"}
+    assert statuses(report) == {0: "failed"}
+    # It would have been tried again: that the run was stopped is why the chunk is not done.
+    assert (report.status, report.reason, report.stopped) == ("PENDING", "stop", True)
+
+
+def test_a_chunk_that_waits_for_its_next_attempt_keeps_no_other_from_running(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_executor, "_backoff", lambda _: 0.5)
+    report = yard.run(spec([counted(0, "[ $(wc -l < runs.0) -ge 2 ]"), "true", "true"]), retries=1)
+    assert report.status == "SUCCESS"
+    started = [(event.chunk, event.attempt) for event in yard.events if isinstance(event, ChunkStarted)]
+    assert started == [(0, 1), (1, 1), (2, 1), (0, 2)]
+
+
+def test_the_output_of_a_failed_chunk_is_kept_under_another_name(yard: Yard) -> None:
+    report = yard.run(spec(["echo half > out.txt; exit 1"], outputs=["out.txt"]))
+    assert report.status == "INTERVENTION_REQUIRED"
+    assert sorted(path.name for path in yard.folder.iterdir()) == ["out.failed.txt"]
+    yard.run(spec(["echo whole > out.txt"], outputs=["out.txt"]))
+    assert sorted(path.name for path in yard.folder.iterdir()) == ["out.txt"]
+
+
+def test_a_killed_chunk_leaves_no_output(yard: Yard) -> None:
+    yard.run(
+        spec(["echo half > out.txt; touch at-work; sleep 60"], outputs=["out.txt"]),
+        cancel=lambda: "enough" if (yard.folder / "at-work").exists() else None,
+    )
+    assert sorted(path.name for path in yard.folder.iterdir()) == ["at-work"]
 
 
 def test_what_a_callback_raises_ends_the_run_and_travels_on(yard: Yard) -> None:

@@ -203,6 +203,43 @@ def test_chunks_of_stateless_workers_are_merged_without_being_run(
     assert (tmp_path / "all.txt").read_text() == "by worker 0\nby worker 1\nby worker 2\n"
 
 
+def test_chunks_that_were_taken_for_a_merge_are_not_run_afterwards(
+    run: Callable[..., RunReport], tmp_path: Path
+) -> None:
+    for number in range(2):
+        (tmp_path / f"out.{number}.txt").write_text("by a worker\n")
+    run(text_spec(2), merge_only=True)
+    status = read_status(state_paths(tmp_path, "job.json"), "job.json")
+    assert (status.done, status.chunks) == (2, 2)
+    assert run().skipped == (0, 1)
+    assert counts(tmp_path, 2) == [0, 0]
+
+
+@pytest.mark.parametrize("options", [(), ("--chunk", "1")], ids=["a run", "a stateless worker"])
+def test_the_output_of_a_killed_chunk_is_not_merged(
+    run: Callable[..., RunReport], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    content = text_spec(2)
+    content["chunks"][1]["command"] = counted(1, "printf torn > out.1.txt; touch at-work; sleep 60")
+    (tmp_path / "out.0.txt").write_text("by a worker\n")
+    first = start_run(write_spec(tmp_path, content), *options)
+    wait_for(tmp_path / "at-work")
+    first.kill()
+    first.wait()
+    assert (tmp_path / "out.1.txt").read_text() == "torn"
+    with pytest.raises(ChunkFailed, match=r"1 \(whoever made its output was killed"):
+        run(merge_only=True)
+
+
+def test_a_merge_into_a_file_that_nobody_names_is_done_again(run: Callable[..., RunReport], tmp_path: Path) -> None:
+    content = text_spec(1)
+    del content["output"]
+    run(content)
+    (tmp_path / "all.txt").unlink()
+    assert run().merge is not None
+    assert (tmp_path / "all.txt").exists()
+
+
 def test_nothing_is_merged_while_a_chunk_is_missing(run: Callable[..., RunReport], tmp_path: Path) -> None:
     (tmp_path / "out.0.txt").write_text("there")
     with pytest.raises(ChunkFailed, match=r"1 \(its output out.1.txt is not there\)") as caught:
@@ -246,6 +283,16 @@ def test_an_operators_signals_drain_first_and_kill_then(tmp_path: Path) -> None:
     assert first.wait() == 130
     assert counts(tmp_path, 2) == [1, 0]
     assert (tmp_path / "out.0.txt").exists()
+
+
+def test_a_link_beside_a_spec_is_that_spec(
+    run: Callable[..., RunReport], adapter: LocalWorkerAdapter, tmp_path: Path
+) -> None:
+    run(text_spec(1))
+    (tmp_path / "same.json").symlink_to("job.json")
+    options = ExecutionOptions(job_dir=tmp_path)
+    assert run_spec(load(tmp_path / "same.json"), adapter, options, SystemClock()).results == ()
+    assert counts(tmp_path, 1) == [1]
 
 
 def test_two_specs_of_one_folder_have_states_of_their_own(adapter: LocalWorkerAdapter, tmp_path: Path) -> None:
