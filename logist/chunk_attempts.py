@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import hashlib
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +39,14 @@ LOG_LIMIT = 4_000_000
 _TAIL = 2_000
 #: Seconds between two events of one chunk's progress.
 _PROGRESS_PACE = 0.1
-#: Tell a command which chunk it is, and its processes from all others.
+#: Tell a command which chunk it is, its processes from those of all other commands, and all of a run's from others.
 CHUNK_VARIABLE = "LOGIST_CHUNK"
 TOKEN_VARIABLE = "LOGIST_CHUNK_TOKEN"
+RUN_VARIABLE = "LOGIST_RUN_TOKEN"
+#: The system takes no longer names; ours have a few letters more than those of the outputs.
+_LONGEST_NAME = 230
+#: What is wrong with the disk, and not with one output.
+_DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,9 @@ def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
     """Run a chunk's command once and look at what it made. Raises StorageFailed, and what the recorder raises."""
     options = bench.options
     # No chunk's id has a tilde.
-    log = _log(options, f"{chunk.id}" if number == 1 else f"{chunk.id}~{number}")
+    name = f"{chunk.id}" if number == 1 else f"{chunk.id}~{number}"
+    log = _log(options, name)
     path = options.job_dir / chunk.output_file if chunk.output_file else None
-    if path is not None:
-        _make_way(path)
     if options.recorder is not None:
         options.recorder.began(chunk, number, _spelled(log))
     bench.tell(
@@ -90,17 +96,29 @@ def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
         )
     )
     began_at = time.time()
+    ran = _run_chunk(bench, chunk, name, path, log)
+    result = _judge_chunk(bench, chunk, number, ran, path, log)
+    if options.recorder is not None:
+        options.recorder.ended(chunk, result, began_at, ran.stdout.total)
+    if path is not None:
+        _withdraw(path, result.status)
+    return Attempt(result, lost=ran.ended is Ended.LOST, hopeless=ran.program_missing)
+
+
+def _run_chunk(bench: Bench, chunk: RenderChunk, name: str, path: Path | None, log: Path | None) -> CommandResult:
+    blocked = "" if path is None else _make_way(path)
+    if blocked:
+        return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=blocked)
     ran = bench.adapter.run(
-        _command(bench, chunk.command, log, chunk.id, options.timeout),
+        _command(bench, chunk.command, log, chunk.id, name, bench.options.timeout),
         cancel=bench.cancel,
         on_output=_follow(bench, chunk),
     )
-    result = _judge_chunk(bench, chunk, number, ran, path, log)
-    if path is not None:
-        _withdraw(path, result.status)
-    if options.recorder is not None:
-        options.recorder.ended(chunk, result, began_at, ran.stdout.total)
-    return Attempt(result, lost=ran.ended is Ended.LOST, hopeless=ran.program_missing)
+    if ran.survivors_killed:
+        bench.tell(
+            Notice(message=f"{ran.survivors_killed} process(es) of chunk {chunk.id} outlived it and were killed")
+        )
+    return ran
 
 
 def _judge_chunk(
@@ -136,7 +154,7 @@ def merge_chunks(bench: Bench) -> MergeResult:
             bench.pass_on(None, data)
 
     ran = bench.adapter.run(
-        _command(bench, spec.merge_command, log, "merge", None), cancel=bench.cancel, on_output=received
+        _command(bench, spec.merge_command, log, "merge", "merge", None), cancel=bench.cancel, on_output=received
     )
     result = _judge_merge(bench, ran, path, before, log)
     if options.recorder is not None:
@@ -199,12 +217,14 @@ def _tail(ran: CommandResult) -> str:
 
 
 def _command(
-    bench: Bench, line: str | tuple[str, ...], log: Path | None, name: ChunkId, timeout: float | None
+    bench: Bench, line: str | tuple[str, ...], log: Path | None, chunk: ChunkId, attempt: str, timeout: float | None
 ) -> Command:
     spelled = how_to_run(line)
+    token = f"{bench.token}-{attempt}"
+    own = {CHUNK_VARIABLE: str(chunk), TOKEN_VARIABLE: token, RUN_VARIABLE: bench.token}
     return Command(
         cwd=bench.options.job_dir,
-        env={**bench.options.environ, CHUNK_VARIABLE: str(name), TOKEN_VARIABLE: bench.token},
+        env={**bench.options.environ, **own},
         argv=spelled.argv,
         shell=spelled.shell,
         timeout=timeout,
@@ -214,7 +234,7 @@ def _command(
         empty_logs=False,
         log_limit=LOG_LIMIT,
         inherit=bench.options.inherit,
-        marker=(TOKEN_VARIABLE, bench.token),
+        marker=(TOKEN_VARIABLE, token),
     )
 
 
@@ -246,44 +266,56 @@ def _spelled(log: Path | None) -> str:
 
 def marker_of(path: Path) -> Path:
     """The file beside an output that says, as long as it is there: the output is being made, or was left half made."""
-    return path.with_name(f".{path.name}.unfinished")
+    return path.with_name(f".{_short(path.name)}.unfinished")
 
 
 def failed_of(path: Path) -> Path:
     """Where the output of an attempt that failed is kept for people to look at."""
-    return path.with_name(f"{path.stem}.failed{path.suffix}")
+    return path.with_name(f".{_short(path.stem)}.failed{path.suffix[:20]}")
 
 
-def _make_way(path: Path) -> None:
-    """Remove what an earlier attempt left: what is there after the command must be the command's."""
-    with _clearing(path):
+def _short(name: str) -> str:
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    return hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def _make_way(path: Path) -> str:
+    """Remove what an earlier attempt left: what is there after the command must be the command's.
+
+    Returns why that could not be done, empty when it was. Raises StorageFailed when the disk is at fault.
+    """
+    try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
         marker_of(path).touch()
         sync_folder(path.parent)
         path.unlink(missing_ok=True)
         failed_of(path).unlink(missing_ok=True)
+    except OSError as error:
+        return _unless_the_disk(error, path, "cleared")
+    return ""
 
 
 def _withdraw(path: Path, status: ChunkStatus) -> None:
-    """Nobody else may take what an attempt made for whole, unless it is."""
-    with _clearing(path):
+    """Nobody else may take what an attempt made for whole, unless it is. Raises StorageFailed."""
+    try:
         if status is ChunkStatus.FAILED and path.is_file():
             path.replace(failed_of(path))
         elif status is ChunkStatus.STOPPED and not path.is_dir():
             path.unlink(missing_ok=True)
         marker_of(path).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _clearing(path: Path) -> Iterator[None]:
-    try:
-        yield
     except OSError as error:
-        raise StorageFailed(
-            f"the place of the output {path} can't be cleared: {error.strerror}",
-            "check what is there and who owns its folder, then run again",
-        ) from error
+        # Then the marker stays, and says what has to be said.
+        _unless_the_disk(error, path, "left as it should be")
+
+
+def _unless_the_disk(error: OSError, path: Path, what: str) -> str:
+    """The problem of one output in words. Raises StorageFailed when it is all outputs' problem."""
+    problem = f"the place of its output {path.name} can't be {what}: {error.strerror}"
+    if error.errno in _DISK_FAULTS:
+        raise StorageFailed(f"{path}: {problem}", "make room or mend the disk, then run again") from error
+    return problem
 
 
 def _identity(path: Path | None) -> tuple[int, ...]:

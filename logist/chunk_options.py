@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from logist.chunks import ChunkId, ChunkResult, EventSink, Halt, MergeResult
+from logist.chunks import ChunkId, ChunkResult, EventSink, Halt, MergeResult, Output
 from logist.execution import CancelCheck
 from logist.specs import RenderChunk
 
@@ -60,6 +60,10 @@ class ExecutionOptions:
     #: A sentence means: let what runs finish and stop.
     drain: CancelCheck | None = None
     recorder: Recorder | None = None
+    #: In the environment of every command; empty: a new one.
+    token: str = ""
+    #: The verified outputs of the completed chunks: they are looked at once more before the merge and at the end.
+    outputs: Mapping[ChunkId, Output] = field(default_factory=dict)
     #: What the events call the spec, and where its state is.
     name: str = ""
     state_dir: str = ""

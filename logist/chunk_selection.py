@@ -30,6 +30,36 @@ def is_spec_target(text: str) -> bool:
     return not os.path.isdir(text) and (text.endswith(".json") or os.path.exists(text))  # noqa: PTH110, PTH112
 
 
+def shell_word(text: str) -> str:
+    """A path as one word of a command line that can be pasted; it never passes for an option."""
+    # Slow to import, and only messages need it.
+    import shlex
+
+    text = f"./{text}" if text.startswith("-") else text
+    if text.isprintable():
+        return shlex.quote(text)
+    signs = (_escaped(sign) for sign in text)
+    return f"$'{''.join(signs)}'"
+
+
+def _escaped(sign: str) -> str:
+    if sign == "\n":
+        return "\\n"
+    if sign in "'\\":
+        return f"\\{sign}"
+    return sign if sign.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(sign))
+
+
+def nearby(path: str | os.PathLike[str]) -> str:
+    """A path as it is shortest here: relative when it lies in the current folder."""
+    whole = os.path.abspath(path)  # noqa: PTH100 - see above
+    try:
+        here = os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return whole
+    return os.path.relpath(whole, here) if whole.startswith(here.rstrip("/") + "/") else whole
+
+
 def select(ids: Sequence[int | str], wanted: Sequence[str], environ: Mapping[str, str]) -> tuple[int | str, ...]:
     """The ids that are meant by `wanted`, each once, in the order of `ids`, which is the spec's.
 
@@ -93,6 +123,7 @@ SCHEDULERS = (
     ),
 )
 _NAME_THEM = "give the array as one range from 0 or 1, or name the chunks with --chunk ID"
+_NAME_IT = '; for one task of an array that counts from 0: --chunk "$SLURM_ARRAY_TASK_ID"'
 
 
 def _share(count: int, environ: Mapping[str, str]) -> range:
@@ -102,7 +133,8 @@ def _share(count: int, environ: Mapping[str, str]) -> range:
         known = ", ".join(each.name for each in SCHEDULERS[1:])
         raise UsageProblem(
             "--chunk auto: no array index is in the environment",
-            f"run it as a task of an array ({known}), or set {INDEX_VARIABLE}",
+            f"run it as a task of an array ({known}), or set {INDEX_VARIABLE}; "
+            "GNU parallel appends its argument unless it is called as `parallel -N0`",
         )
     index = _number(environ, scheduler.task)
     first = _number(environ, scheduler.first, scheduler.base)
@@ -112,7 +144,8 @@ def _share(count: int, environ: Mapping[str, str]) -> range:
     # An array of one task that is not its first is a retry of that task: all chunks are not what it means.
     if place < 0 or rest or (size is not None and place >= size) or (size == 1 and first > 1):
         array = f"an array of {size} that begins at {first}" if size else f"an array that begins at {first}"
-        raise UsageProblem(f"--chunk auto: {scheduler.task}={index} is no place in {array}", _NAME_THEM)
+        hint = _NAME_THEM + (_NAME_IT if scheduler.name == "Slurm" else "")
+        raise UsageProblem(f"--chunk auto: {scheduler.task}={index} is no place in {array}", hint)
     if place >= count:
         raise UsageProblem(
             f"--chunk auto: {scheduler.task}={index} is beyond the last of the spec's {count} chunks",

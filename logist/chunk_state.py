@@ -10,18 +10,20 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from logist.chunk_attempts import RUN_VARIABLE
 from logist.chunk_keys import ChunkKeys
 from logist.chunks import ChunkId, ChunkResult, ChunkStatus, MergeResult, Output, RunReport
 from logist.clock import Clock
 from logist.durable import iso, make_durable_folder, replace_file, storage_failed
 from logist.errors import InvalidFile
+from logist.execution.leftovers import kill_leftovers
 from logist.job_files import JobPaths, manifest_bytes
-from logist.journal import Journal
+from logist.journal import Journal, Line
 from logist.lease import Lease
 from logist.lifecycle import JobStatus
 from logist.models.chunk_history import (
@@ -40,6 +42,8 @@ from logist.takeover import take_over
 
 #: Seconds between two manifests of one run.
 _MANIFEST_PACE = 1.0
+#: Seconds after which records that nothing else makes durable are synced.
+_SYNC_PACE = 1.0
 _RUNNING = "a runner took the spec"
 #: The columns that GNU parallel's `--joblog` has.
 JOBLOG_HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
@@ -89,8 +93,9 @@ class SpecPast:
                 self.running.clear()
             case ChunkBegan():
                 self.running[record.chunk] = record
-                # Its output is being overwritten from here on.
+                # Its output is being overwritten from here on, and the merged file is of what was there before.
                 self.chunks.pop(record.chunk, None)
+                self.merge = None
             case ChunkEnded():
                 self.running.pop(record.chunk, None)
                 self.chunks[record.chunk] = record
@@ -109,7 +114,7 @@ def read_records(paths: StatePaths) -> Iterator[tuple[str, ChunkHistoryRecord]]:
     """Every record with its time (ISO 8601), oldest first; none when nothing was run. Raises InvalidFile."""
     if not paths.job.history.exists():
         return
-    for line in Journal(paths.job.history).read_all():
+    for line in _sound_lines(paths):
         try:
             yield line.at, read_record(line.record)
         except ValueError as error:
@@ -117,6 +122,15 @@ def read_records(paths: StatePaths) -> Iterator[tuple[str, ChunkHistoryRecord]]:
                 f"{paths.job.history}, record {line.seq}, is not one of a chunk run",
                 "a newer Logist may have written it; upgrade, or move the folder away to start afresh",
             ) from error
+
+
+def _sound_lines(paths: StatePaths) -> Iterator[Line]:
+    try:
+        yield from Journal(paths.job.history).read_all()
+    except InvalidFile as error:
+        raise InvalidFile(
+            error.message, f"restore it from a backup, or move {paths.root} away: then every chunk is made anew"
+        ) from error
 
 
 def read_past(paths: StatePaths) -> SpecPast:
@@ -135,14 +149,18 @@ class SpecState:
         self.lease = lease
         self._clock = clock
         self._lock = threading.Lock()
-        self._journal = _open_journal(paths)
         #: What the history says.
         self.past = read_past(paths)
-        self._run = RunBegan(spec_sha256="", chunks=0, frames=0, skipped=0, skipped_frames=0, concurrency=0)
+        self._journal = _open_journal(paths)
+        self._run = RunBegan(spec_sha256="", chunks=0, frames=0, skipped=0, skipped_frames=0, concurrency=0, token="")
         self._name = ""
+        self._spec: RenderSpec | None = None
         self._keys: ChunkKeys | None = None
-        #: The keys of the running chunks, as they were when the chunks began.
-        self._running: dict[ChunkId, str] = {}
+        #: Of the running chunks: the key, and the inputs that were there, when they began.
+        self._running: dict[ChunkId, tuple[str, frozenset[str]]] = {}
+        #: Files that a chunk's command makes itself, of the few that do.
+        self._own: dict[ChunkId, tuple[str, ...]] = {}
+        self._synced_at = time.monotonic()
         #: Where each chunk stands in the spec, from 1.
         self._order: dict[ChunkId, int] = {}
         self._outputs: dict[ChunkId, Output] = {}
@@ -160,12 +178,13 @@ class SpecState:
         spec: RenderSpec,
         name: str,
         keys: ChunkKeys,
-        outputs: Mapping[ChunkId, Output | None],
+        done: Mapping[ChunkId, ChunkEnded],
     ) -> None:
-        """A run begins; `outputs` are of the chunks that are done already."""
-        self._run, self._name, self._keys = run, name, keys
+        """A run begins; `done` are the chunks that are done already."""
+        self._run, self._name, self._keys, self._spec = run, name, keys, spec
         self._order = {chunk.id: number for number, chunk in enumerate(spec.chunks, start=1)}
-        self._outputs = {chunk: output for chunk, output in outputs.items() if output is not None}
+        self._outputs = {chunk: ended.output for chunk, ended in done.items() if ended.output is not None}
+        self._own = {chunk: ended.own for chunk, ended in done.items() if ended.own}
         self._done, self._frames_done = run.skipped, run.skipped_frames
         self._record(run, sync=True)
         self._save(JobStatus.RUNNING, _RUNNING)
@@ -173,12 +192,18 @@ class SpecState:
     def began(self, chunk: RenderChunk, attempt: int, log: str) -> None:
         """An attempt begins."""
         # Now and not at its end: an input that is changed under way must not pass for the one that was read.
-        self._running[chunk.id] = "" if self._keys is None else self._keys.of_chunk(chunk)
+        self.lease.check_place()
+        if self._keys is not None:
+            found = self._keys.inputs(chunk)
+            self._running[chunk.id] = self._keys.with_inputs(chunk, found), frozenset(found)
         self._record(ChunkBegan(chunk=chunk.id, attempt=attempt, log=log))
 
     def ended(self, chunk: RenderChunk, result: ChunkResult, began_at: float, received: int) -> None:
         """An attempt ended; a verified output is on the disk before the record says so."""
-        key = self._running.pop(chunk.id, "")
+        key, inputs = self._running.pop(chunk.id, ("", frozenset()))
+        own: tuple[str, ...] = ()
+        if self._keys is not None and result.status is ChunkStatus.DONE:
+            own = tuple(sorted(self._keys.inputs(chunk).keys() - inputs))
         self._record(
             ChunkEnded(
                 chunk=chunk.id,
@@ -193,17 +218,22 @@ class SpecState:
                 problem=result.problem,
                 output=result.output,
                 log=result.log,
+                own=own,
             )
         )
         self._log_job(chunk, result, began_at, received)
-        if result.output is not None:
-            # Outside the lock: the others need not wait. A chunk without output is only run again.
+        # A chunk without output is only run again when its record is lost; but not too many at once.
+        if result.output is not None or time.monotonic() - self._synced_at > _SYNC_PACE:
+            # Outside the lock: the others need not wait.
             self._sync()
         if time.monotonic() - self._manifest_at > _MANIFEST_PACE:
             self._save(JobStatus.RUNNING, _RUNNING)
 
-    def taken(self, chunk: RenderChunk, output: Output) -> None:
-        """A chunk that somebody else made is taken as done: the operator says that it is of this spec."""
+    def taken(self, chunk: RenderChunk, output: Output, *, of_this_spec: bool) -> None:
+        """A chunk that somebody else made is taken for the merge; for the next runs too when it is `of_this_spec`."""
+        self._outputs[chunk.id] = output
+        if not of_this_spec:
+            return
         self._record(
             ChunkEnded(
                 chunk=chunk.id,
@@ -246,7 +276,9 @@ class SpecState:
         self.lease.release()
 
     def _merge_key(self) -> str:
-        return "" if self._keys is None else self._keys.of_merge(map(self._outputs.get, self._order))
+        if self._keys is None or self._spec is None:
+            return ""
+        return merge_key(self._keys, self._spec, self._outputs, self._own)
 
     def _record(self, record: ChunkHistoryRecord, *, sync: bool = False) -> None:
         with self._lock:
@@ -256,10 +288,13 @@ class SpecState:
                 self._frames_done += record.frames
                 if record.output is not None:
                     self._outputs[record.chunk] = record.output
+                if record.own:
+                    self._own[record.chunk] = record.own
             elif isinstance(record, ChunkEnded) and record.status is ChunkStatus.FAILED:
                 self._failed += 1
 
     def _sync(self) -> None:
+        self._synced_at = time.monotonic()
         try:
             os.fsync(self._journal.fileno())
         except OSError as error:
@@ -286,6 +321,7 @@ class SpecState:
 
     def _save(self, status: JobStatus, reason: str) -> None:
         began = self._run
+        self.lease.check_place()
         with self._lock:
             self._manifest_at = time.monotonic()
             manifest = ChunkManifest(
@@ -319,6 +355,10 @@ def open_state(paths: StatePaths, clock: Clock) -> Iterator[SpecState]:
 
     state = take_over(paths.job, clock, take)
     try:
+        began = state.past.began
+        if began is not None and state.past.ended is None and began.token:
+            # What a killed run had started may have let go of the lease, and write into an output even now.
+            kill_leftovers(None, marker=(RUN_VARIABLE, began.token))
         yield state
     finally:
         state.close()
@@ -354,6 +394,11 @@ def _open_joblog(path: Path) -> int:
     return fd
 
 
-def is_done(ended: ChunkEnded, key: str, unchanged: Callable[[Output], bool]) -> bool:
-    """Whether a chunk need not be run again: its key is the same, and so is its output."""
-    return ended.key == key and (ended.output is None or unchanged(ended.output))
+def merge_key(
+    keys: ChunkKeys,
+    spec: RenderSpec,
+    outputs: Mapping[ChunkId, Output],
+    own: Mapping[ChunkId, tuple[str, ...]],
+) -> str:
+    """The key of the merge of these chunks as they are now."""
+    return keys.of_merge((keys.of_chunk(chunk, own.get(chunk.id, ())), outputs.get(chunk.id)) for chunk in spec.chunks)

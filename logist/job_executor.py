@@ -6,6 +6,7 @@ wants to go on later hands in what is done already, and a `Recorder`.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import secrets
 import threading
@@ -27,13 +28,16 @@ from logist.chunks import (
     MergeFinished,
     MergeResult,
     Notice,
+    Output,
     RunReport,
     RunStarted,
 )
 from logist.execution import WorkerAdapter
 from logist.lifecycle import JobStatus
+from logist.render.verify import is_untouched
 from logist.specs import RenderChunk, RenderSpec
 
+_MEDDLED = "its output was removed or written by something else after it was verified"
 #: Seconds between two looks for a request to stop while all chunks wait.
 _PACE = 0.1
 #: How often a chunk whose worker was lost is given to another one; it is not the chunk's fault.
@@ -77,7 +81,7 @@ class _Run:
             adapter=adapter,
             spec=spec,
             options=options,
-            token=secrets.token_hex(16),
+            token=options.token or secrets.token_hex(16),
             cancel=self._why_kill,
             tell=self._tell,
             pass_on=None if options.on_output is None else self._pass_on,
@@ -91,6 +95,8 @@ class _Run:
         #: Failed chunks that would have been tried again, had the run not been stopped.
         self._cut_short: set[ChunkId] = set()
         self._order = count()
+        #: Chunks that were done before and whose output was removed or written under way.
+        self._spoiled: list[ChunkId] = []
         self._results: list[ChunkResult] = []
         self._fault: BaseException | None = None
         #: Why what runs is killed, and why no more is started; empty while it goes on.
@@ -112,7 +118,10 @@ class _Run:
         for task in self._waiting:
             self._cut_short.add(task.chunk.id)
             self._settle(task.made[-1].result)
+        self._look_again()
         merge = self._merge()
+        if merge is not None:
+            self._look_again()
         status, reason = self._verdict(merge)
         skipped = tuple(chunk.id for chunk in self._skipped())
         return RunReport(
@@ -122,7 +131,9 @@ class _Run:
             skipped=skipped,
             merge=merge,
             duration=round(time.monotonic() - began, 3),
-            stopped=status is JobStatus.PENDING and bool(self._kill_why or self._drain_why),
+            stopped=status is JobStatus.PENDING
+            and bool(self._kill_why or self._drain_why)
+            and not self._did_all(wanted),
         )
 
     # --- Which chunks, and the threads that run them ---
@@ -142,15 +153,16 @@ class _Run:
 
     def _run_all(self, threads: int) -> None:
         helpers = [threading.Thread(target=self._work, name=f"chunks-{number}") for number in range(threads)]
-        for helper in helpers:
-            helper.start()
+        started: list[threading.Thread] = []
         try:
             for helper in helpers:
+                helper.start()
+                started.append(helper)
+            for helper in started:
                 helper.join()
         except BaseException as fault:
             self._fail(fault)
-            for helper in helpers:
-                helper.join()
+            _await(started)
             raise
 
     def _work(self) -> None:
@@ -238,6 +250,21 @@ class _Run:
 
     # --- The merge, and what is told ---
 
+    def _look_again(self) -> None:
+        """A chunk whose output was removed or written after it was verified is not done: the commands are strangers."""
+        names = {chunk.id: chunk.output_file for chunk in self._spec.chunks}
+        for place, result in enumerate(self._results):
+            if result.output is not None and not self._stands(names[result.chunk], result.output):
+                self._results[place] = replace(result, status=ChunkStatus.FAILED, problem=_MEDDLED, output=None)
+                self._tell(ChunkFinished(result=self._results[place]))
+        for chunk in self._skipped():
+            output = self._options.outputs.get(chunk.id)
+            if output is not None and not self._stands(chunk.output_file, output):
+                self._spoiled.append(chunk.id)
+
+    def _stands(self, name: str, output: Output) -> bool:
+        return is_untouched(self._options.job_dir / name, output)
+
     def _merge(self) -> MergeResult | None:
         options = self._options
         if not options.merge or not self._all_done() or (options.merged and not self._results):
@@ -251,9 +278,17 @@ class _Run:
         self._tell(MergeFinished(result=result))
         return result
 
+    def _was_stopped(self) -> bool:
+        return bool(self._kill_why or self._drain_why)
+
+    def _did_all(self, wanted: list[RenderChunk]) -> bool:
+        """Whether what was asked for was done, though a stop was asked for too."""
+        done = sum(result.status is ChunkStatus.DONE for result in self._results) == len(wanted)
+        return done and not (self._options.merge and self._spec.merge_command and self._all_done())
+
     def _all_done(self) -> bool:
         done = sum(result.status is ChunkStatus.DONE for result in self._results)
-        return done + len(self._skipped()) == len(self._spec.chunks)
+        return not self._spoiled and done + len(self._skipped()) == len(self._spec.chunks)
 
     def _verdict(self, merge: MergeResult | None) -> tuple[JobStatus, str]:
         failed = [
@@ -263,6 +298,9 @@ class _Run:
         ]
         if failed:
             return JobStatus.INTERVENTION_REQUIRED, _failure_sentence(failed, len(self._spec.chunks))
+        if self._spoiled:
+            named = ", ".join(map(str, self._spoiled[:10]))
+            return JobStatus.INTERVENTION_REQUIRED, f"chunk {named}: {_MEDDLED}"
         if merge is not None and merge.status is ChunkStatus.FAILED:
             return JobStatus.INTERVENTION_REQUIRED, f"the merge failed: {merge.problem}"
         to_merge = bool(self._spec.merge_command) and self._options.merge and not self._options.merged
@@ -304,6 +342,14 @@ class _Run:
                 state_dir=self._options.state_dir,
             )
         )
+
+
+def _await(threads: list[threading.Thread]) -> None:
+    """Wait for threads that will end soon; being interrupted once more is no reason to leave them alone."""
+    while any(thread.is_alive() for thread in threads):
+        with contextlib.suppress(KeyboardInterrupt):
+            for thread in threads:
+                thread.join()
 
 
 def _backoff(attempts: int) -> float:

@@ -319,7 +319,9 @@ def altered_media(view: JobView) -> tuple[str, ...]:
     past = read_past(turn.state)
     made = [ended.output for ended in past.done().values()] + ([] if past.merge is None else [past.merge.output])
     top = os.path.realpath(turn.workspace)
-    return tuple(os.path.relpath(file.path, top) for file in made if file is not None and not is_unchanged(file))
+    return tuple(
+        os.path.relpath(file.path, top) for file in made if file is not None and not is_unchanged(Path(file.path), file)
+    )
 
 
 # --- Its beginning -------------------------------------------------------------------------------------------------

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
 from dataclasses import dataclass, replace
 
 from logist.chunk_attempts import marker_of
 from logist.chunk_keys import ChunkKeys
 from logist.chunk_options import ExecutionOptions
-from logist.chunk_state import SpecPast, SpecState, StatePaths, is_done, open_state, read_past, state_paths
+from logist.chunk_state import SpecPast, SpecState, StatePaths, merge_key, open_state, read_past, state_paths
 from logist.chunks import ChunkId, ChunkStatus, Output, RunReport
 from logist.clock import Clock
 from logist.errors import ChunkFailed, ExitCode
 from logist.execution import WorkerAdapter
 from logist.job_executor import JobExecutor
 from logist.lifecycle import JobStatus
-from logist.models.chunk_history import RunBegan
+from logist.models.chunk_history import ChunkEnded, RunBegan
 from logist.render.verify import Expected, is_unchanged, verify
 from logist.spec_files import LoadedSpec
 from logist.specs import RenderChunk
@@ -42,20 +42,30 @@ def plan_run(loaded: LoadedSpec, past: SpecPast, *, force: bool = False) -> RunP
 def _plan(loaded: LoadedSpec, keys: ChunkKeys, past: SpecPast, *, force: bool) -> RunPlan:
     recorded = {} if force else past.done()
     done = {
-        chunk.id: recorded[chunk.id].output
+        chunk.id: recorded[chunk.id]
         for chunk in loaded.spec.chunks
-        if chunk.id in recorded and is_done(recorded[chunk.id], keys.of_chunk(chunk), is_unchanged)
+        if chunk.id in recorded and _is_done(loaded, keys, chunk, recorded[chunk.id])
     }
     run = tuple(chunk.id for chunk in loaded.spec.chunks if chunk.id not in done)
-    return RunPlan(run, frozenset(done), not run and _merge_stands(keys, past, done.values()))
+    return RunPlan(run, frozenset(done), not run and _merge_stands(loaded, keys, past, done))
 
 
-def _merge_stands(keys: ChunkKeys, past: SpecPast, outputs: Iterable[Output | None]) -> bool:
-    merge = past.merge
-    if merge is None or merge.status is not ChunkStatus.DONE or merge.key != keys.of_merge(outputs):
+def _is_done(loaded: LoadedSpec, keys: ChunkKeys, chunk: RenderChunk, ended: ChunkEnded) -> bool:
+    """Whether a chunk need not be run again: its key is the same, and so is its output."""
+    if ended.key != keys.of_chunk(chunk, ended.own):
         return False
+    return ended.output is None or is_unchanged(loaded.folder / chunk.output_file, ended.output)
+
+
+def _merge_stands(loaded: LoadedSpec, keys: ChunkKeys, past: SpecPast, done: dict[ChunkId, ChunkEnded]) -> bool:
+    merge, name = past.merge, loaded.spec.merged_output
     # Of a merged file that nobody names it can't be told whether it is still there.
-    return merge.output is not None and is_unchanged(merge.output)
+    if merge is None or merge.status is not ChunkStatus.DONE or merge.output is None or name is None:
+        return False
+    outputs = {chunk: ended.output for chunk, ended in done.items() if ended.output is not None}
+    own = {chunk: ended.own for chunk, ended in done.items()}
+    same = merge.key == merge_key(keys, loaded.spec, outputs, own)
+    return same and is_unchanged(loaded.folder / name, merge.output)
 
 
 def preview_run(loaded: LoadedSpec, *, force: bool = False) -> RunPlan:
@@ -84,18 +94,22 @@ def run_spec(
         clear(paths.job, "cancel")
         clear(paths.job, "pause")
         keys = ChunkKeys(loaded.spec, loaded.folder)
-        plan = _plan(loaded, keys, state.past, force=force)
-        outputs = {chunk: ended.output for chunk, ended in state.past.done().items() if chunk in plan.done}
+        past, state.past = state.past, SpecPast()
+        plan = _plan(loaded, keys, past, force=force)
+        done = {chunk: ended for chunk, ended in past.done().items() if chunk in plan.done}
         taken: dict[ChunkId, Output] = {}
         if merge_only:
             taken = _outputs_of_others(loaded, plan)
             plan = RunPlan((), plan.done | taken.keys(), merged=False)
-        state.past = SpecPast()
-        _begin(state, loaded, options, plan, keys, {**outputs, **taken})
+        options = replace(options, token=secrets.token_hex(16))
+        _begin(state, loaded, options, plan, keys, done)
         for chunk in loaded.spec.chunks:
             if chunk.id in taken:
-                state.taken(chunk, taken[chunk.id])
-        report = JobExecutor(adapter).execute(loaded.spec, _completed(options, state, plan, loaded.name))
+                state.taken(chunk, taken[chunk.id], of_this_spec=_is_news(past, chunk, taken[chunk.id]))
+        outputs = {**{chunk: ended.output for chunk, ended in done.items() if ended.output is not None}, **taken}
+        report = JobExecutor(adapter).execute(
+            loaded.spec, replace(_completed(options, state, plan, loaded.name), outputs=outputs)
+        )
         if report.status is JobStatus.PENDING and pending(paths.job, "cancel") is not None:
             report = replace(report, status=JobStatus.CANCELED)
         state.end(report)
@@ -108,7 +122,7 @@ def _begin(
     options: ExecutionOptions,
     plan: RunPlan,
     keys: ChunkKeys,
-    outputs: dict[ChunkId, Output | None],
+    done: dict[ChunkId, ChunkEnded],
 ) -> None:
     chunks = loaded.spec.chunks
     state.begin(
@@ -119,12 +133,19 @@ def _begin(
             skipped=len(plan.done),
             skipped_frames=sum(chunk.frame_count for chunk in chunks if chunk.id in plan.done),
             concurrency=options.concurrency,
+            token=options.token,
         ),
         loaded.spec,
         loaded.name,
         keys,
-        outputs,
+        done,
     )
+
+
+def _is_news(past: SpecPast, chunk: RenderChunk, output: Output) -> bool:
+    """Whether no record knows this very file: one that does says that another command, or other inputs, made it."""
+    known = past.chunks.get(chunk.id)
+    return known is None or known.output is None or known.output.sha256 != output.sha256
 
 
 def _completed(options: ExecutionOptions, state: SpecState, plan: RunPlan, name: str) -> ExecutionOptions:

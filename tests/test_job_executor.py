@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from specs import counted, runs, spec, text_spec, video_spec
 from videos import make_video, read_numbers
 
-from logist import job_executor
+from logist import chunk_attempts, job_executor
 from logist.chunk_options import ExecutionOptions
 from logist.chunks import (
     ChunkEvent,
@@ -162,10 +163,52 @@ def test_the_folder_of_an_output_is_made(yard: Yard) -> None:
     assert report.status == "SUCCESS"
 
 
-def test_an_output_whose_place_can_not_be_cleared_stops_the_run(yard: Yard) -> None:
+def test_an_output_whose_place_can_not_be_cleared_fails_its_chunk_alone(yard: Yard) -> None:
     (yard.folder / "out.txt").mkdir()
-    with pytest.raises(StorageFailed, match="can't be cleared"):
+    report = yard.run(spec([counted(0, "true"), counted(1, "true")], outputs=["out.txt", ""]), halt=Halt.NEVER)
+    assert report.reason == "chunk 0 failed: the place of its output out.txt can't be cleared: Is a directory"
+    assert [runs(yard.folder, number) for number in (0, 1)] == [0, 1]
+
+
+def test_an_output_that_is_a_fifo_is_no_file_and_nobody_waits_for_it(yard: Yard) -> None:
+    report = yard.run(spec(["mkfifo out.txt"], outputs=["out.txt"]))
+    assert report.reason == "chunk 0 failed: exit code 0, but its output out.txt is not a regular file"
+
+
+def test_a_full_disk_stops_the_run(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(chunk_attempts, "sync_folder", full)
+    with pytest.raises(StorageFailed, match="No space left"):
         yard.run(spec(["true"], outputs=["out.txt"]))
+
+
+def test_an_output_with_the_longest_name_has_a_marker_too(yard: Yard) -> None:
+    name = "x" * 251 + ".txt"
+    assert yard.run(spec([f"echo x > {name}"], outputs=[name])).status == "SUCCESS"
+    assert [path.name for path in yard.folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("meddle", ["rm -f out.0", "echo other >> out.0"], ids=["removed", "written"])
+def test_a_verified_output_that_another_command_spoils_is_no_success(yard: Yard, meddle: str) -> None:
+    content = spec(["echo 0 > out.0", f"echo 1 > out.1; {meddle}"], outputs=["out.0", "out.1"], merge="cat out.* > all")
+    report = yard.run(content)
+    assert report.status == "INTERVENTION_REQUIRED"
+    assert "chunk 0 failed: its output was removed or written by something else" in report.reason
+    assert report.merge is None
+
+
+def test_a_lost_worker_takes_no_other_chunk_with_it(yard: Yard) -> None:
+    lost = counted(0, "[ $(wc -l < runs.0) -ge 2 ] || { until [ -e at-work ]; do sleep 0.01; done; kill -9 $PPID; }")
+    report = yard.run(spec([lost, counted(1, "touch at-work; sleep 0.5")]), concurrency=2)
+    assert report.status == "SUCCESS"
+    assert runs(yard.folder, 1) == 1
+
+
+def test_what_outlives_a_chunk_is_told(yard: Yard) -> None:
+    yard.run(spec(["(sleep 60 &) ; true"]))
+    assert any(isinstance(event, Notice) and "outlived" in event.message for event in yard.events)
 
 
 def test_videos_are_counted_frame_by_frame_and_merged_with_every_frame_once(yard: Yard) -> None:
@@ -340,6 +383,13 @@ def test_a_run_that_is_drained_lets_the_running_chunk_finish(yard: Yard) -> None
     assert (report.status, report.reason, report.stopped, report.merge) == ("PENDING", "later", True, None)
 
 
+def test_a_run_that_did_all_it_was_asked_for_was_not_stopped(yard: Yard) -> None:
+    report = yard.run(
+        text_spec(1), merge=False, drain=lambda: "later" if (yard.folder / "out.0.txt").exists() else None
+    )
+    assert (report.status, report.stopped) == ("PENDING", False)
+
+
 def test_a_waiting_retry_ends_when_the_run_is_stopped(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_executor, "BACKOFF_START", 600.0)
     monkeypatch.setattr(job_executor, "BACKOFF_LIMIT", 600.0)
@@ -373,7 +423,7 @@ def test_a_chunk_that_waits_for_its_next_attempt_keeps_no_other_from_running(
 def test_the_output_of_a_failed_chunk_is_kept_under_another_name(yard: Yard) -> None:
     report = yard.run(spec(["echo half > out.txt; exit 1"], outputs=["out.txt"]))
     assert report.status == "INTERVENTION_REQUIRED"
-    assert sorted(path.name for path in yard.folder.iterdir()) == ["out.failed.txt"]
+    assert sorted(path.name for path in yard.folder.iterdir()) == [".out.failed.txt"]
     yard.run(spec(["echo whole > out.txt"], outputs=["out.txt"]))
     assert sorted(path.name for path in yard.folder.iterdir()) == ["out.txt"]
 

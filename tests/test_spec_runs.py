@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from logist.chunk_options import ExecutionOptions
 from logist.chunk_state import read_past, read_records, state_paths
 from logist.chunks import ChunkStatus, Halt, RunReport
 from logist.clock import SystemClock
-from logist.errors import ChunkFailed, ExitCode, InvalidFile, JobBusy
+from logist.errors import ChunkFailed, ExitCode, InvalidFile, JobBusy, StorageFailed
 from logist.execution.local import LocalWorkerAdapter
 from logist.models.chunk_history import ChunkBegan, ChunkEnded
 from logist.processes import start_time
@@ -248,6 +249,93 @@ def test_nothing_is_merged_while_a_chunk_is_missing(run: Callable[..., RunReport
     assert not (tmp_path / "all.txt").exists()
 
 
+def test_a_copied_folder_is_judged_by_its_own_files(
+    run: Callable[..., RunReport], adapter: LocalWorkerAdapter, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    run(spec(["cat a.txt > out.0", "cat a.txt > out.1"], outputs=["out.0", "out.1"]))
+    copy = tmp_path.with_name(f"{tmp_path.name}-copy")
+    shutil.copytree(tmp_path, copy)
+    (copy / "out.1").unlink()
+    report = run_spec(load(copy / "job.json"), adapter, ExecutionOptions(job_dir=copy), SystemClock())
+    assert [result.chunk for result in report.results] == [1]
+    assert (copy / "out.1").read_text() == "a"
+
+
+def test_a_changed_input_of_the_merge_merges_again_and_runs_no_chunk(
+    run: Callable[..., RunReport], tmp_path: Path
+) -> None:
+    (tmp_path / "intro.txt").write_text("one\n")
+    content = text_spec(1)
+    content["mergeCommand"] = "cat intro.txt out.0.txt > all.txt"
+    run(content)
+    (tmp_path / "intro.txt").write_text("two\n")
+    assert run().results == ()
+    assert (tmp_path / "all.txt").read_text() == "two\nchunk 0\n"
+
+
+def test_a_chunk_without_output_that_ran_again_is_merged_again(run: Callable[..., RunReport], tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("v1\n")
+    content = spec(["cp in.txt hidden"], merge="cat hidden > all.txt", output="all.txt")
+    run(content)
+    (tmp_path / "in.txt").write_text("v2\n")
+    run(merge=False)
+    run()
+    assert (tmp_path / "all.txt").read_text() == "v2\n"
+
+
+def test_a_merge_does_not_make_an_output_of_another_command_this_spec_s(
+    run: Callable[..., RunReport], tmp_path: Path
+) -> None:
+    run(spec(["echo v1 > out.0"], outputs=["out.0"], merge="cp out.0 all", output="all"))
+    changed = spec(["echo v2 > out.0"], outputs=["out.0"], merge="cp out.0 all", output="all")
+    run(changed, merge_only=True)
+    assert [result.chunk for result in run(changed).results] == [0]
+    assert (tmp_path / "all").read_text() == "v2\n"
+
+
+def test_an_input_that_changes_under_way_is_read_again_for_each_chunk(
+    run: Callable[..., RunReport], tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("A")
+    content = spec(
+        ["cat in.txt > out.0; printf B > new; mv new in.txt", "cat in.txt > out.1"], outputs=["out.0", "out.1"]
+    )
+    run(content)
+    (tmp_path / "in.txt").write_text("A")
+    assert [result.chunk for result in run().results] == [1]
+
+
+def test_a_folder_that_is_listed_counts_with_its_files(run: Callable[..., RunReport], tmp_path: Path) -> None:
+    (tmp_path / "assets" / "deep").mkdir(parents=True)
+    (tmp_path / "assets" / "deep" / "a.txt").write_text("a")
+    run(spec(["sh -c 'cat ass*/deep/* > out.0'"], outputs=["out.0"], inputs=["assets"]))
+    assert run().results == ()
+    (tmp_path / "assets" / "deep" / "a.txt").write_text("b")
+    assert len(run().results) == 1
+
+
+def test_a_log_that_the_command_writes_itself_is_no_input(run: Callable[..., RunReport], tmp_path: Path) -> None:
+    run(spec(["date +%s%N | tee log.txt > out.0"], outputs=["out.0"]))
+    assert (tmp_path / "log.txt").exists()
+    assert run().results == ()
+    (tmp_path / "log.txt").write_text("trimmed by somebody")
+    assert run().results == ()
+
+
+def test_the_same_rate_written_otherwise_is_the_same(run: Callable[..., RunReport]) -> None:
+    content = text_spec(1)
+    run(content)
+    content["metadata"]["fps"] = 30.0
+    assert run(content).results == ()
+
+
+def test_a_state_folder_that_is_deleted_under_way_ends_the_run(run: Callable[..., RunReport], tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match="moved, replaced or deleted"):
+        run(spec(["rm -rf .logist", counted(1, "true")]))
+    assert counts(tmp_path, 2)[1] == 0
+
+
 def test_a_second_runner_is_told_who_holds_the_spec(run: Callable[..., RunReport], tmp_path: Path) -> None:
     content = text_spec(1)
     content["chunks"][0]["command"] = "touch at-work; until [ -e go ]; do sleep 0.01; done; echo x > out.0.txt"
@@ -415,6 +503,24 @@ def test_what_a_killed_runner_had_running_is_dead_before_the_next_run_begins(tmp
         assert start_time(left) is None
     finally:
         (tmp_path / "out.stop").touch()
+
+
+def test_a_leftover_that_let_go_of_the_lease_is_dead_before_the_next_run_begins(tmp_path: Path) -> None:
+    """A program that closes what it inherited, as many do: only the run's token is left to know it by."""
+    content = text_spec(1)
+    late = "import time; time.sleep(3); open('out.0.txt', 'w').write('late')"
+    python = f'{sys.executable} -c \'import subprocess; subprocess.run(["{sys.executable}", "-c", "{late}"])\''
+    first_time = f"echo $$ > pid.new; mv pid.new pid; exec {python} 9>&- 8>&- 7>&- 6>&- 5>&- 4>&- 3>&-"
+    content["chunks"][0]["command"] = f"if [ -e pid ]; then echo whole > out.0.txt; else {first_time}; fi"
+    path = write_spec(tmp_path, content)
+    first = start_run(path)
+    wait_for(tmp_path / "pid")
+    left = int((tmp_path / "pid").read_text())
+    kill_the_watchers(left, first.pid)
+    first.wait()
+    assert start_run(path).wait() == 0
+    assert start_time(left) is None
+    assert (tmp_path / "out.0.txt").read_text() == "whole\n"
 
 
 def kill_the_watchers(command: int, runner: int) -> None:

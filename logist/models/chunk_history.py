@@ -27,6 +27,8 @@ class RunBegan:
     skipped: int
     skipped_frames: int
     concurrency: int
+    #: In the environment of every command of the run, as LOGIST_RUN_TOKEN.
+    token: str
     type: Literal["run_began"] = "run_began"
 
 
@@ -58,6 +60,8 @@ class ChunkEnded:
     problem: str = ""
     output: Output | None = None
     log: str = ""
+    #: Files that look like inputs and are made by the command itself.
+    own: tuple[str, ...] = ()
     type: Literal["chunk_ended"] = "chunk_ended"
 
 

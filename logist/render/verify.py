@@ -32,7 +32,8 @@ def verify(path: Path, name: str, expected: Expected) -> Verified:
     Never raises for what is wrong with the file itself.
     """
     try:
-        with path.open("rb") as file:
+        # Not to wait for ever for who writes into a FIFO.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return Verified(None, f"its output {name} is not a regular file")
@@ -51,9 +52,18 @@ def verify(path: Path, name: str, expected: Expected) -> Verified:
     return Verified(Output(str(path), status.st_size, digest, status.st_mtime_ns, evidence, frames))
 
 
-def is_unchanged(output: Output) -> bool:
-    """Whether the file is still what was verified: same size and time, else same content."""
-    path = Path(output.path)
+def is_untouched(path: Path, output: Output) -> bool:
+    """Whether a verified output was neither removed nor written since: its size and time, no more."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (output.size, output.mtime_ns)
+
+
+def is_unchanged(path: Path, output: Output) -> bool:
+    """Whether the file at `path` is still what was verified, there or in a folder that was copied: same size and time,
+    else same content."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size != output.size:
