@@ -20,15 +20,15 @@ _HINTS = {
     errno.ENOSPC: "free some disk space; what was recorded before is kept, and the job goes on from there",
     errno.EDQUOT: "raise the disk quota or free some space; what was recorded before is kept",
     errno.EIO: "the disk reports an error: check it before you go on; what was recorded before is kept",
-    errno.EACCES: "check who owns the jobs folder and its permissions",
-    errno.EPERM: "check who owns the jobs folder and its permissions",
-    errno.EROFS: "the jobs folder is on a read-only file system; choose another one with --jobs-dir",
+    errno.EACCES: "check who owns the folder that it is in, and its permissions",
+    errno.EPERM: "check who owns the folder that it is in, and its permissions",
+    errno.EROFS: "that file system is read-only: jobs can be kept elsewhere with --jobs-dir, a spec has to be moved",
 }
 
 
 def storage_failed(action: str, path: Path, error: OSError) -> StorageFailed:
     """The error for a call of the system that failed: what could not be done, why, and what to do."""
-    hint = _HINTS.get(error.errno or 0, "check the jobs folder and the disk; what was recorded before is kept")
+    hint = _HINTS.get(error.errno or 0, "check that folder and the disk; what was recorded before is kept")
     return StorageFailed(f"could not {action} {path}: {error.strerror or error}", hint)
 
 

@@ -163,9 +163,25 @@ def _find_by_path(jobs_dir: Path, text: str, ids: tuple[str, ...]) -> str:
     folder = Path(os.path.realpath(text)) if is_path else None
     if folder is None or not is_job(JobPaths(folder)):
         raise JobNotFound(f"there is no job {text!r} in {jobs_dir}", _similar(text, ids))
+    if (spec := spec_of_state(folder)) is not None:
+        # Imported here: only messages need it.
+        from logist.chunk_selection import shell_word
+
+        name = shell_word(spec)
+        raise JobNotFound(f"{text} is no job but the state of the spec {name}", f"name it: logist job status {name}")
     if folder.parent != Path(os.path.realpath(jobs_dir)) or not _is_job_id(folder.name):
         raise JobNotFound(f"{folder} is a job of another jobs folder", f"add --jobs-dir {folder.parent}")
     return folder.name
+
+
+def spec_of_state(root: Path) -> str | None:
+    """The path of the spec whose state is in the folder `root`, as it is shortest here; None for a job's folder."""
+    from logist.chunk_selection import nearby
+
+    # By its place and its folder of logs, so that it is known before there is a manifest, and when that is damaged.
+    if root.parent.name != ".logist" or not os.path.isdir(root / "chunks"):  # noqa: PTH112
+        return None
+    return nearby(root.parent.parent / ("jobs" if root.name == "jobs.spec" else root.name))
 
 
 def _similar(text: str, ids: tuple[str, ...]) -> str:

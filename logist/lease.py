@@ -10,10 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from logist.chunk_selection import shell_word
 from logist.clock import SystemClock
 from logist.durable import check_place, iso, same_file, storage_failed, to_json
 from logist.errors import JobBusy, JobNotFound, StorageFailed
-from logist.job_files import JobPaths
+from logist.job_files import JobPaths, spec_of_state
 from logist.processes import ProcessIdentity, boot_id, identify, is_alive
 
 _TRIES = 400
@@ -168,18 +169,34 @@ def _read_signature(fd: int) -> Holder:
 
 
 def _busy(paths: JobPaths) -> JobBusy:
-    job_id = paths.root.name
+    name, stop = _named(paths)
     try:
         holder = read_holder(paths) or Holder()
     except StorageFailed:
         holder = Holder()
-    stop = f"`logist job pause {job_id}` stops it after its step, `logist job cancel {job_id}` for good"
     if not holder.pid:
-        return JobBusy(f"job {job_id} is held by another process", stop)
+        return JobBusy(f"{name} is held by another process", stop)
     who = f"process {holder.pid} on {holder.host} since {holder.since} ({holder.command})"
     if holder.alive:
-        return JobBusy(f"job {job_id} is held by {who}, which is alive", stop)
+        return JobBusy(f"{name} is held by {who}, which is alive", stop)
     return JobBusy(
-        f"job {job_id} was held by {who}; that runner died, but something it started still lives and holds the job",
-        f"end the processes that have {paths.lease} open (`fuser {paths.lease}` names them), then try again",
+        f"{name} was held by {who}; that runner died, but something it started still lives and holds it",
+        f"end the processes that have {paths.lease} open (`fuser {shell_word(str(paths.lease))}` names them), "
+        "then try again",
+    )
+
+
+def _named(paths: JobPaths) -> tuple[str, str]:
+    """What is held, in words, and how its runner is stopped."""
+    spec = spec_of_state(paths.root)
+    if spec is None:
+        job_id = paths.root.name
+        return (
+            f"job {job_id}",
+            f"`logist job pause {job_id}` stops it after its step, `logist job cancel {job_id}` for good",
+        )
+    name = shell_word(spec)
+    return (
+        f"the spec {name}",
+        f"`logist job pause {name}` stops it after its running chunks, `logist job cancel {name}` at once",
     )

@@ -32,6 +32,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+#: `chunk_attempts.marker_of` and `failed_of`.
+_OWN_NAMES = re.compile(r"\..*\.(unfinished|failed(\..*)?)", re.DOTALL)
+
+
 @dataclass(frozen=True)
 class LoadedSpec:
     """A spec, and where it comes from."""
@@ -107,10 +111,15 @@ def misplaced_outputs(
     real = _real_paths(root)
     own_file = None if file is None else os.path.realpath(file)
     own_folder = os.path.join(root, ".logist")  # noqa: PTH118 - ten thousand Paths would take longer than all else
+    first: dict[str, str] = {}
     for place, name in _named_outputs(spec):
         path = real(name)
+        if first.setdefault(path, place) != place:
+            yield Problem(place, f"{name} is the file of {first[path]} too, by another way")
         if path == own_file:
             yield Problem(place, f"{name} is the spec itself")
+        elif _OWN_NAMES.fullmatch(os.path.basename(path)):  # noqa: PTH119
+            yield Problem(place, f"{name} is a name that Logist uses beside outputs")
         elif _is_below(path, own_folder):
             yield Problem(place, f"{name} lies in Logist's own folder")
         elif not allow_outside and not _is_below(path, root):
@@ -160,7 +169,10 @@ class _Received(NamedTuple):
 def _receive(target: str, stdin: Callable[[], BinaryIO], cwd: Path, *, trust: bool) -> _Received:
     if target == STDIN:
         source = "standard input"
-        return _Received(source, _read_all(stdin().read, source), cwd)
+        data = _read_all(stdin().read, source)
+        if not data:
+            raise InvalidFile("standard input is empty", "pipe a spec into it: `logist job run - < job.json`")
+        return _Received(source, data, cwd)
     if _URL.match(target):
         source = _without_secrets(target, trust=trust)
         return _Received(source, _fetch(target, source), cwd)

@@ -171,6 +171,19 @@ def test_a_dry_run_prints_the_commands_and_changes_nothing(logist: Logist, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.json"]
 
 
+def test_a_dry_run_of_a_merge_shows_it_also_when_it_was_done(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, text_spec(1))
+    logist("job", "run", "job.json", "-q")
+    assert logist("job", "run", "job.json", "-n").out == ""
+    assert logist("job", "run", "job.json", "-n", "--merge-only").out.startswith("merge: ")
+
+
+@pytest.mark.parametrize("options", [("--concurrency", "0"), ("--adapter", "moon")])
+def test_a_dry_run_refuses_what_a_run_refuses(logist: Logist, tmp_path: Path, options: tuple[str, ...]) -> None:
+    write_spec(tmp_path, text_spec(1))
+    assert_refused(logist("job", "run", "job.json", "-n", *options), 2, options[1])
+
+
 def test_the_event_stream_is_one_line_of_json_an_event(logist: Logist, tmp_path: Path) -> None:
     write_spec(tmp_path, text_spec(2))
     done = logist("job", "run", "job.json", "--json")
@@ -189,9 +202,15 @@ def test_the_event_stream_is_one_line_of_json_an_event(logist: Logist, tmp_path:
     assert done.err == ""
 
 
-def test_a_quiet_run_prints_nothing(logist: Logist, tmp_path: Path) -> None:
-    write_spec(tmp_path, text_spec(1))
-    assert logist("job", "run", "job.json", "-q") == (0, "", "")
+def test_a_quiet_run_prints_the_verdict_and_of_a_failure_the_log(logist: Logist, tmp_path: Path) -> None:
+    content = text_spec(1)
+    write_spec(tmp_path, content)
+    assert logist("job", "run", "job.json", "-q") == (0, "", "job.json: SUCCESS: all chunks are done and merged\n")
+    content["chunks"][0]["command"] = "echo boom; exit 3"
+    write_spec(tmp_path, content)
+    words = "job.json: INTERVENTION REQUIRED: chunk 0 failed: exit code 3\n"
+    assert logist("job", "run", "job.json", "-q") == (5, "", f"{words}log: .logist/job.json/chunks/0.log\n")
+    assert logist("job", "run", "job.json", "-q", "--chunk", "0") == (5, "", f"{words}│ boom\n")
 
 
 def test_a_spec_comes_from_standard_input_too(logist: Logist, tmp_path: Path) -> None:
@@ -255,12 +274,212 @@ def test_a_run_is_seen_and_canceled_from_another_process(logist: Logist, tmp_pat
     runner = subprocess.Popen([sys.executable, "-m", "logist", "job", "run", str(path), "-q"])
     wait_for(tmp_path / "at-work")
     status = json.loads(logist("job", "status", "job.json", "--json").out)
-    assert (status["status"], status["done"], status["running"]) == ("RUNNING", 1, [1])
-    assert_refused(logist("job", "run", "job.json"), 75, str(runner.pid))
+    assert (status["status"], status["done"], status["runner"]["pid"]) == ("RUNNING", 1, runner.pid)
+    assert [(chunk["chunk"], chunk["attempt"]) for chunk in status["running"]] == [(1, 1)]
+    assert "chunk 1 runs for " in logist("job", "status", "job.json").out
+    assert_refused(
+        logist("job", "run", "job.json"),
+        75,
+        "the spec job.json is held",
+        str(runner.pid),
+        "`logist job pause job.json`",
+    )
     canceled = logist("job", "cancel", "job.json", "-m", "enough")
     assert (canceled.code, runner.wait()) == (0, 4)
-    assert_refused(logist("job", "cancel", "job.json"), 6, "not being run")
-    assert "canceled: enough" in logist("job", "status", "job.json").out
+    assert_refused(logist("job", "cancel", "job.json"), 6, "not being run", "possible now: logist job run job.json\n")
+    shown = logist("job", "status", "job.json").out
+    assert "canceled: enough" in shown
+    assert "  logist job run job.json  goes on" in shown
+
+
+def test_a_paused_run_ends_its_running_chunks_and_goes_on_later(logist: Logist, tmp_path: Path) -> None:
+    content = text_spec(3)
+    # No file by its whole name: one that a command names is an input of it.
+    wait = "touch at.$LOGIST_CHUNK; for n in $(seq 2000); do [ -e go.$LOGIST_CHUNK ] && break; sleep 0.01; done"
+    content["chunks"][1]["command"] = counted(1, f"{wait}; echo > out.1.txt")
+    path = write_spec(tmp_path, content)
+    assert_refused(logist("job", "pause", "job.json"), 6, "nothing to pause")
+    runner = subprocess.Popen([sys.executable, "-m", "logist", "job", "run", str(path), "-q"])
+    wait_for(tmp_path / "at.1")
+    paused = logist("job", "pause", "job.json")
+    assert (paused.code, "go on with: logist job run job.json\n" in paused.err) == (0, True)
+    (tmp_path / "go.1").touch()
+    assert runner.wait() == 143
+    assert counts(tmp_path, 3) == [1, 1, 0]
+    assert logist("job", "run", "job.json", "-q").code == 0
+    assert counts(tmp_path, 3) == [1, 1, 1]
+
+
+def test_a_stop_that_was_heard_is_told_at_once(tmp_path: Path) -> None:
+    path = write_spec(tmp_path, spec(["touch at-work; sleep 20"]))
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "logist", "job", "run", str(path)], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path / "at-work")
+    runner.send_signal(signal.SIGINT)
+    assert runner.stderr is not None
+    with runner.stderr as told:
+        first = next(line for line in told if "stopping after" in line)
+        assert "Ctrl-C again ends them now" in first
+        runner.send_signal(signal.SIGINT)
+        assert "ending the running chunks now" in told.read()
+    assert runner.wait() == 130
+
+
+# --- What is told afterwards ---------------------------------------------------------------------------------------
+
+
+def next_commands(text: str) -> list[str]:
+    """The commands that are offered, without their explanations."""
+    return [line.strip().partition("  ")[0] for line in text.splitlines() if line.startswith("  logist ")]
+
+
+def test_offered_commands_work_when_they_are_pasted(logist: Logist, tmp_path: Path) -> None:
+    folder = tmp_path / "in 'a' folder"
+    folder.mkdir()
+    content = spec(["echo x > ../out.txt; exit 1"], outputs=["../out.txt"])
+    write_spec(folder, content, "-odd\nname.json")
+    (tmp_path / "logist").write_text(f'#!/bin/sh\nexec {sys.executable} -m logist "$@"\n')
+    (tmp_path / "logist").chmod(0o755)
+    done = logist("job", "run", "in 'a' folder/-odd\nname.json", "--allow-outside")
+    commands = next_commands(done.err)
+    assert len(commands) == 3
+    assert next_commands(logist("job", "status", "in 'a' folder/-odd\nname.json").out) == commands
+    for command, code in zip(commands, (5, 5, 0), strict=True):
+        ran = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            check=False,
+        )
+        assert ran.returncode == code, command
+
+
+def test_a_name_that_begins_with_a_dash_is_no_option(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, spec(["false"]), "-x.json")
+    offered = next_commands(logist("job", "run", "./-x.json").err)
+    assert offered[0] == "logist job run ./-x.json"
+
+
+def test_a_spec_from_standard_input_is_named_by_its_state(logist: Logist, tmp_path: Path) -> None:
+    assert_refused(logist("job", "status", "-"), 2, "none was run in this folder")
+    done = logist("job", "run", "-", stdin=json.dumps(spec(["echo x; false"])).encode())
+    (log,) = next_commands(done.err)
+    assert "run -" not in done.err
+    assert "run the same command with the same spec" in done.err
+    assert logist(*log.split()[1:]).out == "x\n"
+    name = log.split()[3]
+    assert_refused(logist("job", "status", "-"), 2, f"logist job status {name}")
+    assert next_commands(logist("job", "status", name).out) == [log]
+
+
+def test_a_spec_from_a_url_is_named_by_it_unless_it_may_hold_a_key(logist: Logist, tmp_path: Path, served: str) -> None:
+    write_spec(tmp_path / "served", spec(["echo x; false"]))
+    done = logist("job", "run", f"{served}/job.json", "--trust")
+    again, alone, log = next_commands(done.err)
+    assert (again, alone) == (f"logist job run {served}/job.json --trust", f"{again} --chunk 0")
+    assert logist(*log.split()[1:]).out == "x\n"
+    secret = logist("job", "run", f"{served}/job.json?key=abc", "--trust")
+    assert next_commands(secret.err) == [log]
+    assert "abc" not in secret.err
+
+
+def test_a_spec_that_can_not_be_read_any_more_is_not_offered_to_be_run(logist: Logist, tmp_path: Path) -> None:
+    path = write_spec(tmp_path, spec(["false"]))
+    logist("job", "run", "job.json", "-q")
+    path.write_text("{")
+    shown = logist("job", "status", "job.json").out
+    assert "the spec can't be read: job.json is not JSON" in shown
+    assert next_commands(shown) == ["logist job log job.json --chunk 0"]
+    path.unlink()
+    assert "the spec's file is not here" in logist("job", "status", "job.json").out
+    assert_refused(logist("job", "cancel", "job.json"), 6, "possible now: logist job status job.json")
+
+
+def test_the_state_of_a_spec_is_no_job(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, spec(["true"]))
+    logist("job", "run", "job.json", "-q")
+    assert_refused(logist("job", "status", ".logist/job.json"), 2, "state of the spec job.json", "job status job.json")
+
+
+def test_a_chunk_alone_says_that_it_is_not_recorded_and_what_comes_next(logist: Logist, tmp_path: Path) -> None:
+    content = text_spec(2)
+    content["chunks"][1]["command"] = "echo boom; exit 3"
+    write_spec(tmp_path, content)
+    done = logist("job", "run", "job.json", "--chunk", "0")
+    assert "DONE   chunk 0 is done; it is not recorded" in done.err
+    assert next_commands(done.err) == ["logist job run job.json --merge-only"]
+    failed = logist("job", "run", "job.json", "--chunk", "1")
+    assert failed.code == 5
+    assert failed.err.count("boom") == 1
+    assert next_commands(failed.err) == ["logist job run job.json --chunk 1"]
+
+
+def test_a_run_with_nothing_to_do_says_so_and_where_the_merged_file_is(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, text_spec(2))
+    logist("job", "run", "job.json", "-q")
+    again = logist("job", "run", "job.json")
+    assert "\nnothing to do: 2 chunks were done before\n" in again.err
+    assert "\nthe merged file is all.txt\n" in again.err
+
+
+def test_the_status_tells_what_has_changed_since_the_last_run(logist: Logist, tmp_path: Path) -> None:
+    content = text_spec(2)
+    write_spec(tmp_path, content)
+    assert "2 chunks, 2 frames; not run yet\n" in logist("job", "status", "job.json").out
+    logist("job", "run", "job.json", "-q")
+    assert "makes" not in logist("job", "status", "job.json").out
+    (tmp_path / "out.1.txt").unlink()
+    write_spec(tmp_path, {**content, "note": "changed"})
+    shown = logist("job", "status", "job.json").out
+    assert "the spec was changed since its last run" in shown
+    assert "1 output of a done chunk is gone or changed" in shown
+    (tmp_path / "out.0.txt").write_text("of another size")
+    assert "2 outputs of done chunks are gone or changed" in logist("job", "status", "job.json").out
+    assert next_commands(shown) == ["logist job run job.json"]
+
+
+def test_the_status_shows_no_merge_of_an_earlier_run(logist: Logist, tmp_path: Path) -> None:
+    content = text_spec(2)
+    write_spec(tmp_path, content)
+    logist("job", "run", "job.json", "-q")
+    content["chunks"][1]["command"] = "false"
+    write_spec(tmp_path, content)
+    logist("job", "run", "job.json", "-q")
+    shown = logist("job", "status", "job.json").out
+    assert "merged in" not in shown
+    assert "last run: 0 chunks done, 1 failed, 1 done before" in shown
+
+
+def test_the_history_is_readable(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, text_spec(1))
+    logist("job", "run", "job.json", "-q")
+    shown = logist("job", "history", "job.json").out
+    assert ' output=out.0.txt size=8 checked="not decoded"' in shown
+    assert not set("{}()<>") & set(shown)
+
+
+def test_the_log_of_a_silent_chunk_says_that_it_was_silent(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, text_spec(1))
+    logist("job", "run", "job.json", "-q")
+    assert logist("job", "log", "job.json", "--chunk", "0") == (0, "", "chunk 0 printed nothing\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("log", "--step", "1"),
+        ("log", "--role", "worker"),
+        ("log", "--attempt", "1"),
+        ("log", "--stream", "stderr"),
+        ("status", "--diff"),
+        ("status", "--no-diff"),
+        ("history", "--step", "1"),
+    ],
+)
+def test_options_of_a_job_are_refused_for_a_spec(logist: Logist, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    write_spec(tmp_path, text_spec(1))
+    assert_refused(logist("job", arguments[0], "job.json", *arguments[1:]), 2, "is for a job")
 
 
 def test_ctrl_c_twice_kills_the_running_chunk_and_the_run_goes_on_later(tmp_path: Path, logist: Logist) -> None:

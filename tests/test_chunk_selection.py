@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from logist.chunk_selection import SCHEDULERS, is_spec_target, select
+from logist.chunk_selection import SCHEDULERS, is_spec_target, nearby, select, shell_word
 from logist.errors import ExitCode, UsageProblem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,6 +152,24 @@ def test_without_an_array_auto_is_refused(environ: dict[str, str]) -> None:
     refused = problem(TEN, ["auto"], environ)
     assert "no array index" in refused.message
     assert "Slurm" in refused.hint
+    assert "`parallel -N0`" in refused.hint
+
+
+def test_one_task_of_a_slurm_array_is_told_how_to_name_its_chunk() -> None:
+    retried = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_COUNT": "1"}
+    assert '--chunk "$SLURM_ARRAY_TASK_ID"' in problem(TEN, ["auto"], retried).hint
+
+
+@given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+@example(name="-x\n'\\ \x1b[31m\u202e\u00e4")
+@example(name="a b")
+def test_a_word_for_a_shell_is_one_word_that_is_safe_to_show(name: str) -> None:
+    word = shell_word(name)
+    assert word.isprintable()
+    read = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert read.decode() in (name, f"./{name}")
+    assert not read.startswith(b"-")
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", " 1", "1e3", "\u0661", "9" * 40, "0x1"])
@@ -215,3 +233,10 @@ def test_to_tell_a_spec_from_a_job_nothing_slow_is_imported() -> None:
     code = f"import sys; import logist.chunk_selection; print(*sorted(set(sys.modules) & set({slow!r})))"
     ran = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert ran.stdout.split() == []
+
+
+def test_a_path_in_the_current_folder_is_shown_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert nearby(tmp_path / "a" / "b.json") == nearby("a/b.json") == "a/b.json"
+    assert nearby("../b.json") == nearby(tmp_path.parent / "b.json") == str(tmp_path.parent / "b.json")
+    assert nearby(f"{tmp_path}x") == f"{tmp_path}x"

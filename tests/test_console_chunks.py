@@ -44,19 +44,13 @@ from logist.chunks import (
 from logist.console import chunks
 from logist.console.chunk_bars import ChunkBars
 from logist.console.chunk_meter import Rate, RunMeter
+from logist.console.chunk_outcome import SpecWords, outcome_lines, stateless_lines, stateless_reason, status_lines
 from logist.console.chunk_rows import footer_rows
-from logist.console.chunk_tables import (
-    fps_text,
-    outcome_lines,
-    progress_line,
-    size_text,
-    summary_lines,
-    summary_table,
-    tail_lines,
-)
-from logist.console.chunks import ChunkDisplay, JsonChunks, NoChunks, PlainChunks
+from logist.console.chunk_tables import fps_text, size_text, summary_lines, summary_table, tail_lines
+from logist.console.chunks import ChunkDisplay, JsonChunks, PlainChunks, QuietChunks
+from logist.lease import Holder
 from logist.lifecycle import JobStatus
-from logist.spec_report import SpecStatus
+from logist.spec_report import RunningNow, SpecStatus
 from logist.testing import FakeClock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +68,9 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
     time.tzset()
 
+
+#: How the commands of these tests name their spec.
+NAMED = SpecWords("job.json", "job.json")
 
 # --- Events --------------------------------------------------------------------------------------------------------
 
@@ -311,6 +308,31 @@ def test_a_tail_is_bounded_in_lines_and_columns() -> None:
     assert {len(line) for line in lines} == {300}
 
 
+# --- The verdict alone --------------------------------------------------------------------------------------------
+
+
+def quiet_run(events: Sequence[ChunkEvent]) -> str:
+    """What a quiet run prints."""
+    stream = Written()
+    tell(QuietChunks(stream=stream), events)
+    return stream.getvalue()
+
+
+def test_a_quiet_run_prints_the_verdict_and_of_a_failure_the_log() -> None:
+    assert quiet_run((begun(), *MERGING)) == "job.json: SUCCESS: all 3 chunks are done and merged\n"
+    assert quiet_run(RUN) == "job.json: INTERVENTION REQUIRED: chunk 1 failed: exit code 1\nlog: logs/1.log\n"
+
+
+def test_a_quiet_worker_without_a_log_prints_the_last_lines_of_its_failed_chunk() -> None:
+    report = replace(FAILED, results=(result(1, ChunkStatus.FAILED, log="", tail=TAIL),))
+    assert quiet_run((begun(), RunFinished(report=report, exit_code=5))).splitlines()[1:] == [
+        "│ frame= 40",
+        "│ Traceback (most recent call last):",
+        '│     File "render.py"',
+        "│ RuntimeError: no GPU",
+    ]
+
+
 # --- JSON lines ----------------------------------------------------------------------------------------------------
 
 
@@ -390,7 +412,7 @@ def test_lines_of_many_threads_stay_whole_and_numbered() -> None:
         ("auto", False, "xterm", PlainChunks),
         ("plain", True, "xterm", PlainChunks),
         ("json", True, "xterm", JsonChunks),
-        ("none", True, "xterm", NoChunks),
+        ("none", True, "xterm", QuietChunks),
     ],
 )
 def test_what_shows_a_run(
@@ -402,12 +424,13 @@ def test_what_shows_a_run(
         assert type(sink.__self__) is expected
 
 
-def test_none_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_none_shows_the_verdict_alone(capfd: pytest.CaptureFixture[str]) -> None:
     with chunks.open_chunk_display("none", environ=os.environ) as sink:
         for event in RUN:
             sink(event)
 
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert (out, err.splitlines()[0]) == ("", "job.json: INTERVENTION REQUIRED: chunk 1 failed: exit code 1")
 
 
 @pytest.mark.parametrize("progress", ["plain", "json", "none", "auto"])
@@ -992,32 +1015,74 @@ def test_hostile_text_never_reaches_a_terminal_a_log_or_a_program(events: list[C
     assert not re.search("\\\\u00[01789]|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", told.replace("\\n", ""))
     for event in events:
         if isinstance(event, RunFinished):
-            lines = [*summary_lines(event.report, width), *outcome_lines(event.report, HOSTILE, width)]
+            lines = [
+                *summary_lines(event.report, width),
+                *outcome_lines(event.report, SpecWords(HOSTILE, HOSTILE, HOSTILE, HOSTILE, state_dir=HOSTILE), width),
+            ]
             assert_harmless(console.paint(lines, color=True))
 
 
 # --- The table and the outcome -------------------------------------------------------------------------------------
 
 
-def test_how_far_a_spec_is_in_one_line() -> None:
-    status = SpecStatus(
-        spec="job.json",
-        state_dir="",
-        status=JobStatus.RUNNING,
-        reason="",
-        chunks=8,
-        done=5,
-        failed=1,
-        running=(3, "intro"),
-        frames=960,
-        frames_done=600,
-        runner=None,
-        report=FAILED,
+RUNNING = SpecStatus(
+    spec="job.json",
+    state_dir="",
+    status=JobStatus.RUNNING,
+    reason="process 7 runs it",
+    chunks=8,
+    done=5,
+    failed=1,
+    running=(RunningNow(3, 1, 75.0, 120), RunningNow("intro", 2, 0.4)),
+    frames=960,
+    frames_done=600,
+    runner=Holder(pid=7),
+    report=RunReport(JobStatus.RUNNING, "process 7 runs it", (result(1, ChunkStatus.FAILED),), (0,), None, 80.0),
+    results=(result(0), result(1, ChunkStatus.FAILED)),
+)
+
+
+def status_text(status: SpecStatus, words: SpecWords, width: int | None = None) -> str:
+    """Where a spec stands, without colour."""
+    return console.paint(status_lines(status, words, width), color=False)
+
+
+def test_the_status_of_a_running_spec_names_what_runs_and_since_when() -> None:
+    assert status_text(RUNNING, NAMED) == (
+        "5 of 8 chunks are done (600 of 960 frames), 1 failed, 2 running\n"
+        "  chunk 3 runs for 1m15s, 120 frames\n"
+        "  chunk intro (attempt 2) runs for 0.4s\n"
+        "chunk  frames  attempts  time  fps  status\n"
+        "    0     120         1  4.1s   29  done\n"
+        "    1     120         1  4.1s    –  failed: exit code 1\n"
+        "this run: 0 chunks done, 1 failed, 1 done before: 0 frames in 1m20s\n"
+        "\n"
+        " RUNNING   process 7 runs it\n"
+        "log: logs/1.log\n"
+        "\n"
+        "  logist job pause job.json   stop it once its running chunks have ended\n"
+        "  logist job cancel job.json  stop it now; what is done is kept\n"
     )
 
-    assert drawn([progress_line(status)]) == [
-        "job.json  5 of 8 chunks done, 1 failed, 2 running (3, intro): 600 of 960 frames"
-    ]
+
+def test_the_status_of_a_spec_that_was_not_run_says_how_large_it_is() -> None:
+    report = RunReport(JobStatus.PENDING, "it was not run yet", (), (), None, 0.0)
+    status = replace(RUNNING, ran=False, done=0, failed=0, running=(), runner=None, report=report, results=())
+
+    assert status_text(status, NAMED) == ("8 chunks, 960 frames; not run yet\n\n  logist job run job.json  runs it\n")
+    broken = replace(status, chunks=0, frames=0, problem="job.json is not JSON")
+    assert status_text(broken, SpecWords("")) == "not run yet\nthe spec can't be read: job.json is not JSON\n"
+
+
+def test_the_status_says_what_the_next_run_makes_anew() -> None:
+    status = replace(RUNNING, running=(), runner=None, report=SUCCESS, changed=True, missing=2, merge_missing=True)
+    text = status_text(status, replace(NAMED, merged="out/video.mp4"))
+
+    assert "the spec was changed since its last run; the next run makes anew what that concerns\n" in text
+    assert "2 outputs of done chunks are gone or changed: the next run makes them anew\n" in text
+    assert "the merged file is gone or changed: the next run merges again\n" in text
+    assert "the merged file is out/video.mp4" not in text
+    assert text.endswith("\n  logist job run job.json  makes that anew\n")
 
 
 def test_the_table_of_a_small_run_has_every_chunk() -> None:
@@ -1082,7 +1147,9 @@ def test_a_table_of_nothing_but_failures_is_bounded() -> None:
 def test_a_run_without_chunks_is_only_summed_up() -> None:
     report = replace(SUCCESS, results=(), skipped=(0, 1, 2), merge=None, duration=0.0)
 
-    assert summary_table(report, width=80) == "0 chunks done, 3 done before: 0 frames in 0s"
+    assert summary_table(report, width=80) == "nothing to do: 3 chunks were done before"
+    merged = replace(report, merge=MERGED)
+    assert summary_table(merged, width=80).startswith("3 chunks were done before\nmerged in 2s: ")
 
 
 @pytest.mark.parametrize(
@@ -1100,34 +1167,74 @@ def test_what_was_verified_of_the_merged_file_is_in_the_last_line(evidence: Outp
     assert summary_table(report, width=None).splitlines()[-1].endswith(facts)
 
 
-def outcome(report: RunReport, spec: str = "job.json", width: int | None = None) -> str:
+def outcome(report: RunReport, words: SpecWords | None = None, width: int | None = None) -> str:
     """The outcome without colour."""
-    return console.paint(outcome_lines(report, spec, width), color=False)
+    return console.paint(outcome_lines(report, words or NAMED, width), color=False)
 
 
 def test_a_success_says_where_the_merged_file_is() -> None:
     assert outcome(SUCCESS) == (" SUCCESS   all 3 chunks are done and merged\nthe merged file is out/video.mp4\n")
+    again = replace(SUCCESS, results=(), skipped=(0, 1, 2), merge=None)
+    assert outcome(again, replace(NAMED, merged="film/all.mp4")).endswith("\nthe merged file is film/all.mp4\n")
 
 
-def test_a_failure_says_how_to_try_the_chunk_alone_and_how_to_go_on() -> None:
-    assert outcome(FAILED) == (
-        " INTERVENTION REQUIRED   chunk 1 failed: exit code 1\n"
-        "log: logs/1.log\n"
-        "\n"
-        "  logist job run job.json --chunk 1  try just that one\n"
-        "  logist job log job.json --chunk 1  all that it printed\n"
-        "  logist job run job.json            go on: what is done is not done again\n"
+def test_the_end_of_a_run_names_its_logs_once() -> None:
+    assert outcome(SUCCESS, replace(NAMED, state_dir=".logist/job.json")).endswith(
+        "\nall logs: .logist/job.json/chunks; a line for each try: .logist/job.json/joblog.tsv\n"
     )
 
 
+def test_a_failure_says_how_to_try_the_chunk_alone_and_how_to_go_on() -> None:
+    assert outcome(FAILED, replace(NAMED, run="job.json --allow-outside")) == (
+        " INTERVENTION REQUIRED   chunk 1 failed: exit code 1\n"
+        "log: logs/1.log\n"
+        "\n"
+        "  logist job run job.json --allow-outside            goes on: what is done is not done again\n"
+        "  logist job run job.json --allow-outside --chunk 1  try just that one; it is not recorded\n"
+        "  logist job log job.json --chunk 1                  all that it printed\n"
+    )
+
+
+def test_a_spec_that_can_not_be_named_is_not_named() -> None:
+    words = SpecWords("", "spec-1.json", "run the same command with the same spec")
+    assert outcome(FAILED, words).splitlines()[3:] == [
+        "run the same command with the same spec",
+        "  logist job log spec-1.json --chunk 1  all that it printed",
+    ]
+
+
+def test_a_worker_without_state_speaks_of_its_own_chunks_only() -> None:
+    done = RunReport(JobStatus.SUCCESS, stateless_reason([3]), (result(3),), (), None, 1.0)
+    assert console.paint(stateless_lines(done, [3], NAMED), color=False) == (
+        " DONE   chunk 3 is done; it is not recorded: --chunk reads and writes no state\n"
+        "\n"
+        "  logist job run job.json --merge-only  once all chunks are there, whoever made them\n"
+    )
+    failed = replace(FAILED, results=(result(0), result(1, ChunkStatus.FAILED, log="")), skipped=())
+    text = console.paint(stateless_lines(failed, [0, 1, "intro"], NAMED), color=False)
+    assert text.splitlines()[1:] == [
+        "",
+        "  logist job run job.json --chunk 1 --chunk intro  try again; it is not recorded",
+    ]
+    assert stateless_reason([0, 2]).startswith("chunks 0, 2 are done; they are not recorded")
+
+
 def test_on_a_narrow_terminal_explanations_stand_below_their_commands() -> None:
-    assert outcome(FAILED, width=44).splitlines()[1:7] == [
-        " " * 25 + "code 1",
+    assert outcome(FAILED, width=44).splitlines()[:7] == [
+        " INTERVENTION REQUIRED",
+        "chunk 1 failed: exit code 1",
         "log: logs/1.log",
         "",
-        "  logist job run job.json --chunk 1",
-        "      try just that one",
-        "  logist job log job.json --chunk 1",
+        "  logist job run job.json",
+        "      goes on: what is done is not done",
+        "      again",
+    ]
+
+
+def test_a_reason_beside_its_verdict_is_set_below_itself() -> None:
+    assert outcome(replace(FAILED, reason="chunk 1 failed: " + "x" * 12), width=50).splitlines()[:2] == [
+        " INTERVENTION REQUIRED   chunk 1 failed:",
+        " " * 25 + "x" * 12,
     ]
 
 
@@ -1136,7 +1243,7 @@ def test_of_many_failed_chunks_some_are_named() -> None:
     text = outcome(replace(FAILED, results=results))
 
     assert "\nfailed: 0, 1, 2, 3, 4, 5, 6, 7 and 1,192 more\nlog: logs/0.log\n" in text
-    assert "--chunk 0  try just this one\n" in text
+    assert "--chunk 0  try just this one; it is not recorded\n" in text
 
 
 def test_a_merge_that_failed_can_be_tried_alone() -> None:
@@ -1144,20 +1251,30 @@ def test_a_merge_that_failed_can_be_tried_alone() -> None:
     text = outcome(replace(FAILED, results=(), merge=merge))
 
     assert "log: merge.log\n" in text
-    assert "  logist job run job.json --merge-only  try just the merge\n" in text
+    assert text.splitlines()[-3:] == [
+        "  logist job run job.json                goes on: what is done is not done again",
+        "  logist job run job.json --merge-only   try just the merge",
+        "  logist job log job.json --chunk merge  all that it printed",
+    ]
 
 
 @pytest.mark.parametrize(
     ("status", "commands"),
     [
         (JobStatus.SUCCESS, []),
-        (JobStatus.CANCELED, []),
-        (JobStatus.PENDING, ["  logist job run 'my job.json'  go on: what is done is not done again"]),
-        (JobStatus.RUNNING, ["  logist job cancel 'my job.json'  stop it; what is done is kept"]),
+        (JobStatus.CANCELED, ["  logist job run job.json  goes on: what is done is not done again"]),
+        (JobStatus.PENDING, ["  logist job run job.json  goes on: what is done is not done again"]),
+        (
+            JobStatus.RUNNING,
+            [
+                "  logist job pause job.json   stop it once its running chunks have ended",
+                "  logist job cancel job.json  stop it now; what is done is kept",
+            ],
+        ),
     ],
 )
 def test_what_can_be_done_depends_on_where_it_stands(status: JobStatus, commands: list[str]) -> None:
-    text = outcome(RunReport(status, "because", (result(0),), (), None, 1.0), "my job.json")
+    text = outcome(RunReport(status, "because", (result(0),), (), None, 1.0))
 
     assert text.splitlines()[1:] == ([""] if commands else []) + commands
 

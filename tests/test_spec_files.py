@@ -493,3 +493,7 @@ def test_a_server_without_end_is_cut_off(
 ) -> None:
     monkeypatch.setattr(spec_files, "MAX_SPEC_BYTES", 2_000_000)
     assert "is larger than 2000000 bytes" in refused(f"{server}/endless", trust=True).message
+
+
+def test_an_empty_standard_input_is_called_that(refused: Callable[..., LogistError]) -> None:
+    assert refused("-", stdin=io.BytesIO).message == "standard input is empty"

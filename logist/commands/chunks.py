@@ -12,9 +12,12 @@ from logist.commands.output import print_json, print_text, tell
 from logist.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from logist.chunk_options import ExecutionOptions
     from logist.chunks import ChunkId, EventSink, RunReport
     from logist.command_lines import Spelled
+    from logist.console import Line
     from logist.execution import WorkerAdapter
     from logist.spec_files import LoadedSpec
     from logist.stop_switch import StopSwitch
@@ -53,10 +56,12 @@ def run_target(target: str, options: SpecOptions, *, progress: str, verbose: boo
 
     if options.merge_only and (options.chunk or not options.merge):
         raise UsageProblem("--merge-only excludes --chunk and --no-merge", "give one of them")
-    if options.dry_run:
-        return _show_plan(_load(target, options), options, as_json=progress == "json")
     from logist.execution.adapters import open_adapter
 
+    if options.dry_run:
+        _concurrency(options.concurrency)
+        with closing(open_adapter(options.adapter)):
+            return _show_plan(_load(target, options), options, as_json=progress == "json")
     with closing(open_adapter(options.adapter)) as adapter:
         # What starts the commands gets ready while the spec is read and the rest of the program is imported.
         adapter.prepare()
@@ -97,21 +102,83 @@ def _run(target: str, options: SpecOptions, adapter: WorkerAdapter, *, progress:
     # A stateless worker's terminal is the log of what runs it: no bars between the lines of its command.
     shown = "plain" if chunk_ids is not None and progress in ("auto", "tty") else progress
     stop = StopSwitch()
+    quiet = progress in ("json", "none")
     with open_chunk_display(shown, environ=os.environ, verbose=verbose) as sink, stop_on_signals(stop):
-        execution = _options(loaded, options, stop, sink)
-        report = _execute(loaded, options, chunk_ids, adapter, execution, quiet=progress in ("json", "none"))
+        # The tail of a failed chunk would repeat what was just passed on.
+        told = sink if chunk_ids is None or quiet else _without_tails(sink)
+        execution = _options(loaded, options, stop, told)
+        report = _execute(loaded, options, chunk_ids, adapter, execution, quiet=quiet)
         code = exit_code_of(report, stop.exit_code)
-        sink(RunFinished(report=report, exit_code=int(code)))
-    if progress not in ("json", "none"):
-        _show_end(target, report)
+        if chunk_ids is not None:
+            report = _stateless_report(report, loaded, chunk_ids)
+        told(RunFinished(report=report, exit_code=int(code)))
+    if not quiet:
+        _show_end(target, loaded, options, report, chunk_ids)
     return int(code)
+
+
+def _without_tails(sink: EventSink) -> EventSink:
+    from dataclasses import replace
+
+    from logist.chunks import ChunkEvent, ChunkFinished
+
+    def told(event: ChunkEvent) -> None:
+        sink(ChunkFinished(result=replace(event.result, tail="")) if isinstance(event, ChunkFinished) else event)
+
+    return told
+
+
+def _stateless_report(report: RunReport, loaded: LoadedSpec, chunk_ids: frozenset[ChunkId]) -> RunReport:
+    """A worker without state knows of its own chunks only: when they are done it has done all that it can."""
+    from dataclasses import replace
+
+    from logist.chunks import ChunkStatus
+    from logist.console.chunk_outcome import stateless_reason
+    from logist.lifecycle import JobStatus
+
+    if sum(result.status is ChunkStatus.DONE for result in report.results) < len(chunk_ids):
+        return report
+    return replace(report, status=JobStatus.SUCCESS, reason=stateless_reason(_in_order(loaded, chunk_ids)))
+
+
+def _in_order(loaded: LoadedSpec, chunk_ids: frozenset[ChunkId]) -> list[ChunkId]:
+    return [chunk.id for chunk in loaded.spec.chunks if chunk.id in chunk_ids]
+
+
+def _stop_notices(stop: StopSwitch, sink: EventSink) -> Callable[[], None]:
+    """Tells, once each, that a signal to stop was heard: called often while commands run, from any thread."""
+    import threading
+
+    from logist.chunks import Notice
+
+    lock = threading.Lock()
+    said: set[str] = set()
+
+    def tell_once(message: str) -> None:
+        with lock:
+            if message in said:
+                return
+            said.add(message)
+        sink(Notice(message=message))
+
+    def notice() -> None:
+        if stop.now:
+            tell_once("ending the running chunks now; what is done stays done")
+        elif stop.after_step:
+            again = "Ctrl-C again" if stop.exit_code is ExitCode.INTERRUPTED else "the same signal again"
+            tell_once(f"stopping after the running chunks; {again} ends them now")
+
+    return notice
 
 
 def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: EventSink) -> ExecutionOptions:
     from logist.chunk_options import ExecutionOptions
     from logist.chunks import Halt
 
+    notice = _stop_notices(stop, sink)
+
     def cancel() -> str | None:
+        notice()
         return "stopped by the operator" if stop.now else None
 
     def drain() -> str | None:
@@ -175,13 +242,28 @@ def _pass_on(_chunk: ChunkId | None, data: bytes) -> None:
     click.echo(plain_text(data) if sys.stderr.isatty() else data, nl=False, err=True)
 
 
-def _show_end(target: str, report: RunReport) -> None:
+def _show_end(
+    target: str,
+    loaded: LoadedSpec,
+    options: SpecOptions,
+    report: RunReport,
+    chunk_ids: frozenset[ChunkId] | None,
+) -> None:
     """The chunks, the verdict, and what to do next, on stderr."""
+    from logist.commands.spec_views import words_of
     from logist.console import drawn
-    from logist.console.chunk_tables import outcome_lines, summary_lines
+    from logist.console.chunk_outcome import outcome_lines, stateless_lines
+    from logist.console.chunk_tables import summary_lines
+
+    words = words_of(target, loaded, allow_outside=options.allow_outside)
+
+    def outcome(width: int | None) -> list[Line]:
+        if chunk_ids is None:
+            return outcome_lines(report, words, width)
+        return stateless_lines(report, _in_order(loaded, chunk_ids), words, width)
 
     click.echo(f"\n{drawn(lambda width: summary_lines(report, width), sys.stderr)}", err=True)
-    click.echo(f"\n{drawn(lambda width: outcome_lines(report, target, width), sys.stderr)}", err=True)
+    click.echo(f"\n{drawn(outcome, sys.stderr)}", err=True)
 
 
 def _show_plan(loaded: LoadedSpec, options: SpecOptions, *, as_json: bool) -> int:
@@ -197,7 +279,9 @@ def _show_plan(loaded: LoadedSpec, options: SpecOptions, *, as_json: bool) -> in
         for chunk in loaded.spec.chunks
         if chunk.id in plan.run and (chunk_ids is None or chunk.id in chunk_ids) and not options.merge_only
     ]
-    merges = bool(loaded.spec.merge_command) and options.merge and chunk_ids is None and not plan.merged
+    merges = bool(loaded.spec.merge_command) and options.merge and chunk_ids is None
+    # To merge alone is to merge again.
+    merges = merges and (options.merge_only or not plan.merged)
     if as_json:
         rows = [
             {
@@ -218,8 +302,12 @@ def _show_plan(loaded: LoadedSpec, options: SpecOptions, *, as_json: bool) -> in
         print_text(f"chunk {chunk.id}: {shlex.join(_words(how_to_run(chunk.command)))}")
     if merges:
         print_text(f"merge: {shlex.join(_words(how_to_run(loaded.spec.merge_command)))}")
+    if options.merge_only:
+        tell("would run no chunk: every output would be verified, then merged")
+        return ExitCode.SUCCESS
     skipped = 0 if chunk_ids is not None else len(plan.done)
-    tell(f"would run {len(chunks)} of {len(loaded.spec.chunks)} chunks; {skipped} are done and unchanged")
+    are = "is" if skipped == 1 else "are"
+    tell(f"would run {len(chunks)} of {len(loaded.spec.chunks)} chunks; {skipped} {are} done and unchanged")
     return ExitCode.SUCCESS
 
 

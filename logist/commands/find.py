@@ -10,7 +10,7 @@ import click
 from logist.chunk_selection import is_spec_target
 from logist.commands.output import print_drawn, print_json, tell
 from logist.commands.parameters import job_argument, json_option, target_argument
-from logist.commands.spec_views import show_spec_status
+from logist.commands.spec_views import refuse_for_spec, show_spec_status
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def list_jobs(invocation: Invocation, needs_human: bool, statuses: tuple[str, ..
 def status(invocation: Invocation, job: str | None, with_changes: bool | None, as_json: bool) -> None:
     """Where JOB stands, why, and the commands that go on from here. JOB may be the file of a spec."""
     if job is not None and is_spec_target(job):
+        refuse_for_spec(job, {"--diff": with_changes is not None})
         show_spec_status(job, as_json=as_json)
         return
     from logist.job_report import build_report

@@ -10,7 +10,7 @@ import click
 from logist.chunk_selection import is_spec_target
 from logist.commands.output import print_drawn, print_json, print_text, tell
 from logist.commands.parameters import job_argument, json_option, target_argument
-from logist.commands.spec_views import show_chunk_log, show_spec_history
+from logist.commands.spec_views import refuse_for_spec, show_chunk_log, show_spec_history
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def log(
     Of a spec the chunks, one a line; with --chunk what one of them printed.
     """
     if job is not None and is_spec_target(job):
+        given = {"--step": step is not None, "--role": role is not None, "--attempt": attempt is not None}
+        refuse_for_spec(job, {**given, "--stream": stream != "stdout"})
         show_chunk_log(job, chunk, lines, raw=raw, as_json=as_json)
         return
     if chunk is not None:
@@ -239,6 +241,7 @@ def history(invocation: Invocation, job: str | None, lines: int | None, step: in
     JOB may be the file of a spec.
     """
     if job is not None and is_spec_target(job):
+        refuse_for_spec(job, {"--step": step is not None})
         show_spec_history(job, lines, as_json=as_json)
         return
     job_id, store = invocation.job_id(job), invocation.store()

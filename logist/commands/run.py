@@ -114,7 +114,8 @@ def run(
 ) -> int:
     """Run JOB until worker, checks and supervisor agree, someone cancels it, or a human is needed.
 
-    Or run a spec: its chunks, several at once, then the merge. What is done and unchanged is not run again.
+    Or run a spec: its chunks, several at once, then the merge. What is done and unchanged is not run again. Logs, and
+    joblog.tsv with a line for each try, are in .logist/ beside it; more: `logist help specs`.
 
     Ctrl-C once stops after the step or the running chunks, twice stops them too; the same command goes on.
     """

@@ -10,7 +10,7 @@ import click
 
 from logist.chunk_selection import is_spec_target
 from logist.commands.output import print_json
-from logist.commands.parameters import job_argument, json_option, target_argument
+from logist.commands.parameters import json_option, target_argument
 from logist.errors import JobBusy, WrongState
 
 if TYPE_CHECKING:
@@ -96,12 +96,20 @@ def _is_canceled(paths: JobPaths) -> bool:
 
 
 @click.command()
-@job_argument
+@target_argument
 @click.option("-m", "--message", default="", metavar="TEXT", help="Why; kept in the record.")
 @json_option
 @click.pass_obj
 def pause(invocation: Invocation, job: str | None, message: str, as_json: bool) -> None:
-    """Ask JOB's runner to stop once its step is done. The job then waits; `run` goes on."""
+    """Ask JOB's runner to stop once its step is done. The job then waits; `run` goes on.
+
+    JOB may be the file of a spec that is being run: its running chunks finish, and no more are started.
+    """
+    if job is not None and is_spec_target(job):
+        from logist.commands.spec_views import pause_spec
+
+        pause_spec(job, message, as_json=as_json)
+        return
     from logist.lease import read_holder
     from logist.stop_requests import request
 

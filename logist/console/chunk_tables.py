@@ -1,22 +1,16 @@
-"""A chunk run in words: one event, the table of its chunks, and what to do when it is over. Pure."""
+"""A chunk run in words: one event, and the table of its chunks. Pure."""
 
 from __future__ import annotations
 
 import importlib.util
-import shlex
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from logist.chunks import ChunkId, ChunkResult, ChunkStatus, Evidence, MergeResult, Output, RunReport, RunStarted
-from logist.console import Line, Span, crop, line, one_line, paint, text_width, wrap
+from logist.console import Line, Span, crop, line, one_line, paint, wrap
 from logist.console.columns import Column, table_lines
 from logist.durations import format_duration
-from logist.lifecycle import JobStatus
 from logist.plain_text import plain_text
-
-if TYPE_CHECKING:
-    from logist.spec_report import SpecStatus
 
 #: Lines of a failed chunk's output that are shown; its log has all.
 TAIL_LINES = 10
@@ -146,21 +140,29 @@ def summary_table(report: RunReport, *, width: int | None, color: bool = False, 
     return paint(summary_lines(report, width), color=color, encoding=encoding).removesuffix("\n")
 
 
-def summary_lines(report: RunReport, width: int | None, *, can_decode: bool | None = None) -> list[Line]:
+def summary_lines(
+    report: RunReport,
+    width: int | None,
+    *,
+    can_decode: bool | None = None,
+    listed: Sequence[ChunkResult] | None = None,
+    whose: str = "",
+) -> list[Line]:
     """The chunks, a line that sums them up, weaker checks by name, and the merged file.
 
     Of a run of very many chunks only the failed and the slowest are listed. `can_decode` is whether PyAV is there;
-    None: look.
+    None: look. `listed` are chunks of earlier runs too, and `whose` then says which run is summed up.
     """
     lines: list[Line] = []
-    rows, left_out = _chosen(report.results)
+    listed = report.results if listed is None else listed
+    rows, left_out = _chosen(listed)
     if rows:
         lines = table_lines(*_table(rows, short=width is not None and width < _NARROW), width)
     if left_out:
         lines.append(line(Span(f"and {left_out:,} more", "dim")))
     if can_decode is None:
         can_decode = importlib.util.find_spec("av") is not None
-    sentences = [Span(_total_words(report), "bold"), *_weaker(report, can_decode)]
+    sentences = [Span(whose + _total_words(report), "bold"), *_weaker(listed, can_decode)]
     lines += [line(Span(row, style)) for text, style in sentences for row in wrap(text, width)]
     # Not wrapped: only so its path can be copied whole.
     return [*lines, *(line(span) for span in _merge_words(report.merge))]
@@ -195,7 +197,7 @@ def _cells(result: ChunkResult) -> list[Span]:
     return [
         Span(crop(one_line(str(result.chunk)), _WIDEST_CELL)),
         Span(f"{result.frame_count:,}"),
-        Span(str(result.attempt)),
+        Span(str(result.attempt) if result.attempt else "–"),
         Span(format_duration(result.duration)),
         Span(fps or "–"),
         Span(_status_words(result), _STATUS_STYLES.get(result.status, "")),
@@ -214,6 +216,9 @@ def _status_words(result: ChunkResult) -> str:
 
 
 def _total_words(report: RunReport) -> str:
+    if not report.results and report.skipped:
+        were = "was" if len(report.skipped) == 1 else "were"
+        return f"{'' if report.merge else 'nothing to do: '}{count(len(report.skipped), 'chunk')} {were} done before"
     counts = Counter(result.status for result in report.results)
     others = [status for status in ChunkStatus if status is not ChunkStatus.DONE and counts[status]]
     parts = [f"{count(counts[ChunkStatus.DONE], 'chunk')} done"]
@@ -229,8 +234,8 @@ def done_frames(report: RunReport) -> int:
     return sum(result.frame_count for result in report.results if result.status is ChunkStatus.DONE)
 
 
-def _weaker(report: RunReport, can_decode: bool) -> list[Span]:
-    done = [result for result in report.results if result.status is ChunkStatus.DONE]
+def _weaker(results: Sequence[ChunkResult], can_decode: bool) -> list[Span]:
+    done = [result for result in results if result.status is ChunkStatus.DONE]
     unseen = sum(result.output is not None and result.output.evidence is Evidence.FILE for result in done)
     codes = sum(result.output is None or result.output.evidence is Evidence.EXIT for result in done)
     lines = []
@@ -246,82 +251,8 @@ def _merge_words(merge: MergeResult | None) -> list[Span]:
     return [] if merge is None else [Span(merged_words(merge), _STATUS_STYLES.get(merge.status, ""))]
 
 
-# --- Where it stands and how it ended --------------------------------------------------------------------------------
-
-
-def progress_line(status: SpecStatus) -> Line:
-    """How far a spec is: chunks, frames, and what runs."""
-    parts = [f"{status.done:,} of {count(status.chunks, 'chunk')} done"]
-    parts += [f"{status.failed:,} failed"] if status.failed else []
-    parts += [f"{len(status.running):,} running ({_named(status.running)})"] if status.running else []
-    frames = f"{status.frames_done:,} of {count(status.frames, 'frame')}"
-    return line(Span(one_line(status.spec), "bold"), f"  {', '.join(parts)}: {frames}")
-
-
-class _Action(NamedTuple):
-    command: str
-    explanation: str
-
-
-def outcome_lines(report: RunReport, spec_name: str, width: int | None = None) -> list[Line]:
-    """The verdict, where the merged file is, and the commands that go on from here. `spec_name` is as it was given."""
-    head = Span(f" {report.status.replace('_', ' ')} ", f"pill-{report.status}")
-    room = None if width is None else max(20, width - text_width(head.text) - 2)
-    first, *rest = wrap(one_line(report.reason), room)
-    lines = [line(head, "  ", first), *(line(" " * (text_width(head.text) + 2), row) for row in rest)]
-    if report.status is JobStatus.SUCCESS and report.merge is not None and report.merge.output is not None:
-        lines.append(line("the merged file is ", Span(one_line(report.merge.output.path), "bold")))
-    failed = [result.chunk for result in sorted(report.failed, key=_start)]
-    if len(failed) > 1:
-        lines += [line(row) for row in wrap(f"failed: {_named(failed)}", width)]
-    lines += [line("log: ", one_line(log)) for log in _logs(report)]
-    actions = _actions(report, shlex.quote(one_line(spec_name)))
-    return [*lines, *([line(), *_action_lines(actions, width)] if actions else [])]
-
-
-def _logs(report: RunReport) -> list[str]:
-    failed = [result.log for result in sorted(report.failed, key=_start)[:1]]
-    merge = [report.merge.log] if report.merge is not None and report.merge.status is ChunkStatus.FAILED else []
-    return [log for log in (*failed, *merge) if log]
-
-
-def _actions(report: RunReport, spec: str) -> list[_Action]:
-    if report.status in (JobStatus.SUCCESS, JobStatus.CANCELED):
-        return []
-    if report.status is JobStatus.RUNNING:
-        return [_Action(f"logist job cancel {spec}", "stop it; what is done is kept")]
-    actions = []
-    failed = sorted(report.failed, key=_start)
-    if failed:
-        chunk = shlex.quote(one_line(str(failed[0].chunk)))
-        actions = [
-            _Action(
-                f"logist job run {spec} --chunk {chunk}", f"try just {'that one' if len(failed) == 1 else 'this one'}"
-            ),
-            _Action(f"logist job log {spec} --chunk {chunk}", "all that it printed"),
-        ]
-    if not failed and report.merge is not None and report.merge.status is ChunkStatus.FAILED:
-        actions = [_Action(f"logist job run {spec} --merge-only", "try just the merge")]
-    return [*actions, _Action(f"logist job run {spec}", "go on: what is done is not done again")]
-
-
-def _named(chunks: Sequence[ChunkId]) -> str:
+def named(chunks: Sequence[ChunkId]) -> str:
+    """The first of them, and how many more there are."""
     names = [crop(one_line(str(chunk)), _WIDEST_CELL) for chunk in chunks[:_MOST_NAMED]]
     rest = len(chunks) - len(names)
     return ", ".join(names) + (f" and {rest:,} more" if rest else "")
-
-
-def _action_lines(actions: Sequence[_Action], width: int | None) -> list[Line]:
-    column = max(text_width(action.command) for action in actions) + 4
-    beside = width is None or all(column + text_width(action.explanation) <= width for action in actions)
-    lines = []
-    for command, explanation in actions:
-        first = Span(f"  {command}", "command")
-        if beside:
-            lines.append(line(first, " " * (column - text_width(first.text)), Span(explanation, "dim")))
-        else:
-            lines += [
-                line(first),
-                *(line(Span(f"      {row}", "dim")) for row in wrap(explanation, width and width - 6)),
-            ]
-    return lines

@@ -14,6 +14,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC
 from typing import Protocol, TextIO
 
+from logist.chunk_selection import nearby
 from logist.chunks import (
     ChunkEvent,
     ChunkFinished,
@@ -32,6 +33,7 @@ from logist.chunks import (
 from logist.clock import Clock, SystemClock
 from logist.console import one_line
 from logist.console.chunk_meter import RunMeter
+from logist.console.chunk_outcome import logs_of
 from logist.console.chunk_tables import (
     chunk_name,
     count,
@@ -313,11 +315,31 @@ def _report_value(report: RunReport) -> dict[str, object]:
 # --- Choosing ------------------------------------------------------------------------------------------------------
 
 
-class NoChunks:
-    """Shows nothing."""
+class QuietChunks:
+    """The verdict on stderr when the run is over, and of a failure where to read why."""
+
+    def __init__(self, *, stream: TextIO | None = None) -> None:
+        self._sink = Sink(stream or sys.stderr)
+        self._lock = threading.Lock()
+        self._spec = ""
 
     def emit(self, event: ChunkEvent) -> None:
-        """Drop the event."""
+        """Show the end, and nothing else."""
+        match event:
+            case RunStarted():
+                self._spec = f"{one_line(event.spec)}: "
+            case RunFinished():
+                with self._lock:
+                    self._show(event.report)
+
+    def _show(self, report: RunReport) -> None:
+        self._sink.write(f"{self._spec}{report.status.replace('_', ' ')}: {one_line(report.reason)}")
+        logs = logs_of(report)
+        for log in logs:
+            self._sink.write(f"log: {one_line(nearby(log))}")
+        # A worker without state keeps no log.
+        for text in tail_lines(report.failed[0].tail) if report.failed and not logs else []:
+            self._sink.write(f"│ {text}")
 
     def close(self) -> None:
         """Nothing is held."""
@@ -329,7 +351,8 @@ def open_chunk_display(
 ) -> Iterator[EventSink]:
     """What a run's events are given to, closed at its end whatever happens.
 
-    `progress` is auto, tty, plain, json or none: auto is bars on a terminal and plain lines elsewhere.
+    `progress` is auto, tty, plain, json or none: auto is bars on a terminal and plain lines elsewhere, none is the
+    verdict alone.
     """
     with contextlib.closing(_display(progress, environ, verbose, clock)) as display:
         yield display.emit
@@ -340,7 +363,7 @@ def _display(progress: str, environ: Mapping[str, str], verbose: bool, clock: Cl
         case "json":
             return JsonChunks(clock=clock)
         case "none":
-            return NoChunks()
+            return QuietChunks()
         case "auto" | "tty" if shows_live(sys.stderr, environ):
             # Imported here: rich is of use on a terminal only.
             from logist.console.chunk_bars import ChunkBars
