@@ -64,7 +64,9 @@ def xargs(folder: Path, count: int, concurrency: int) -> Timed:
 
 def seconds_of(line: list[str], folder: Path) -> float:
     began = time.perf_counter()
-    subprocess.run(line, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        line, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
+    )
     return time.perf_counter() - began
 
 
@@ -72,7 +74,7 @@ def peak_memory(folder: Path, count: int) -> float:
     """The most kilobytes that the runner had."""
     shutil.rmtree(folder / ".logist", ignore_errors=True)
     line = [LOGIST, "job", "run", f"{count}.json", "-q", "--concurrency", "8"]
-    process = subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         raise SystemExit(f"{line} ended with {status}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from logist.chunk_attempts import marker_of
@@ -23,6 +25,8 @@ from logist.stop_requests import clear, pending
 
 #: How many missing chunks an error names.
 _NAMED = 10
+#: Seconds between two looks for a request of another process.
+_REQUEST_PACE = 0.04
 
 
 @dataclass(frozen=True)
@@ -150,19 +154,21 @@ def _is_news(past: SpecPast, chunk: RenderChunk, output: Output) -> bool:
 
 def _completed(options: ExecutionOptions, state: SpecState, plan: RunPlan, name: str) -> ExecutionOptions:
     requests = state.paths.job
+    asked_to_cancel = _paced(lambda: pending(requests, "cancel"))
+    asked_to_pause = _paced(lambda: pending(requests, "pause"))
 
     def cancel() -> str | None:
         why = options.cancel() if options.cancel is not None else None
         if why is not None:
             return why
-        message = pending(requests, "cancel")
+        message = asked_to_cancel()
         return None if message is None else f"canceled: {message}" if message else "canceled by request"
 
     def drain() -> str | None:
         why = options.drain() if options.drain is not None else None
         if why is not None:
             return why
-        return None if pending(requests, "pause") is None else "paused by request"
+        return None if asked_to_pause() is None else "paused by request"
 
     return replace(
         options,
@@ -176,6 +182,21 @@ def _completed(options: ExecutionOptions, state: SpecState, plan: RunPlan, name:
         name=name,
         state_dir=str(state.paths.root),
     )
+
+
+def _paced(look: Callable[[], str | None]) -> Callable[[], str | None]:
+    """What `look` says, looked up at most once in a while: many running chunks ask all the time."""
+    seen: str | None = None
+    due = 0.0
+
+    def paced() -> str | None:
+        nonlocal seen, due
+        now = time.monotonic()
+        if now >= due:
+            seen, due = look(), now + _REQUEST_PACE
+        return seen
+
+    return paced
 
 
 def _outputs_of_others(loaded: LoadedSpec, plan: RunPlan) -> dict[ChunkId, Output]:

@@ -64,13 +64,13 @@ def prctl(option: int, value: int) -> None:
 
 
 def send_frame(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
-    """Send one message; descriptors travel with its header."""
+    """Send one message; descriptors travel with its beginning."""
     body = json.dumps(message).encode("ascii")
-    if fds:
-        socket.send_fds(sock, [HEADER.pack(len(body))], fds, NO_SIGNAL)
-        sock.sendall(body, NO_SIGNAL)
-    else:
-        sock.sendall(HEADER.pack(len(body)) + body, NO_SIGNAL)
+    data = HEADER.pack(len(body)) + body
+    # In one piece as far as it goes: a receiver that is woken for the header alone waits once more.
+    sent = socket.send_fds(sock, [data], fds, NO_SIGNAL) if fds else 0
+    if sent < len(data):
+        sock.sendall(data[sent:], NO_SIGNAL)
 
 
 def receive_frame(sock: socket.socket, fds: list[int] | None = None) -> dict[str, Any] | None:
