@@ -111,7 +111,7 @@ class ChunkKeys:
 
 
 def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _digest_of_file(path: str, status: os.stat_result) -> str:

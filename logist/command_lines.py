@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from logist.errors import AgentUnavailable
@@ -195,6 +196,7 @@ def _without_options(words: tuple[str, ...]) -> Iterator[str]:
             next(rest, None)
 
 
+@lru_cache(maxsize=256)
 def input_words(command: str | tuple[str, ...]) -> tuple[str, ...]:
     """Every word of a command that could name a file, each once, in order: the caller looks which of them do.
 

@@ -39,10 +39,13 @@ def iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+#: Made once: `json.dumps` makes an encoder each time, which takes longer than to encode a record.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def to_json(value: object, indent: int | None = None) -> bytes:
     """JSON as it stands in every file, in UTF-8. A lone surrogate (a file name that is no UTF-8) is spelled out."""
-    separators = (",", ":") if indent is None else None
-    text = json.dumps(value, ensure_ascii=False, separators=separators, indent=indent)
+    text = _compact(value) if indent is None else json.dumps(value, ensure_ascii=False, indent=indent)
     try:
         return text.encode()
     except UnicodeEncodeError:

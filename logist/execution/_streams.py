@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -134,6 +133,9 @@ def _input(data: bytes | None, stack: ExitStack) -> int:
         fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, fd)
         return fd
+    # Slow to import, and most commands have no input.
+    import tempfile
+
     try:
         file = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - the stack is the context
         rest = memoryview(data)
