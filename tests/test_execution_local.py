@@ -23,7 +23,7 @@ from logist.errors import LogistError, StorageFailed, UsageProblem
 from logist.execution import Command, CommandResult, Ended, adapters
 from logist.execution._streams import Stream, _Log
 from logist.execution.leftovers import kill_leftovers
-from logist.execution.local import LocalWorkerAdapter, _Keeper, _request
+from logist.execution.local import LocalWorkerAdapter, _Keeper
 from logist.processes import ProcessIdentity, boot_id, identify, is_alive, start_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -376,6 +376,19 @@ def test_a_command_starts_the_same_way_with_and_without_a_barrier(
     assert "can't be entered" in run(gone)[2]
     session = adapter.run(bench.shell("ps -o pid=,sid= -p $$"), on_started=hook).stdout.kept.split()
     assert session[0] == session[1]
+
+
+def test_a_command_has_its_own_environment_and_nothing_of_the_last_one_s(
+    adapter: LocalWorkerAdapter, bench: Bench
+) -> None:
+    def seen(**env: str) -> set[str]:
+        command = replace(bench.argv("/usr/bin/env"), env=env)
+        return set(adapter.run(command).stdout.kept.decode().splitlines())
+
+    assert seen(A="1", B="2") == {"A=1", "B=2"}
+    assert seen(B="3", C="4") == {"B=3", "C=4"}
+    assert seen() == set()
+    assert seen(A="1") == {"A=1"}
 
 
 def test_the_mark_finds_a_command_whose_keeper_and_warden_are_both_killed(
@@ -750,7 +763,7 @@ def test_a_runner_that_is_gone_before_it_hears_of_the_start_has_run_nothing(benc
     command = bench.shell("touch ran")
     reader, writer = os.pipe()
     warden = keeper.warden()
-    warden.start(_request(command, 0.2, held=True), [reader, writer, writer])
+    warden.start(command, 0.2, [reader, writer, writer], held=True)
     warden.close()
     os.close(writer)
     with os.fdopen(reader, "rb") as output:

@@ -308,23 +308,28 @@ class Link:
 def serve(link: Link) -> None:
     """Run the runner's commands until it hangs up."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    env: dict[bytes, bytes] = {}
     while link.open:
         fds: list[int] = []
         request = link.request(fds)
         if request is None:
             return
-        answer = run_command(link, request, fds)
+        # Only what differs from the last command's environment is sent: thousands of commands have nearly the same.
+        for name in request["unset"]:
+            del env[name.encode("latin-1")]
+        env.update((name.encode("latin-1"), value.encode("latin-1")) for name, value in request["env"].items())
+        answer = run_command(link, request, env, fds)
         # Given back before the answer: whoever hears that the command ended may rely on its lease being free of us.
         for fd in fds:
             os.close(fd)
         link.answer(answer)
 
 
-def run_command(link: Link, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+def run_command(link: Link, request: dict[str, Any], env: dict[bytes, bytes], fds: list[int]) -> dict[str, Any]:
     """Run one command to its end and everything below it; says how it ended."""
     if LINUX and not request["held"]:
         try:
-            return oversee(link, Tree(spawn(request, fds)), None, float(request["grace"]))
+            return oversee(link, Tree(spawn(request, env, fds)), None, float(request["grace"]))
         except NotRunError as error:
             return {"failed": error.stage, "errno": error.errno}
     ours, theirs = socket.socketpair()
@@ -335,7 +340,7 @@ def run_command(link: Link, request: dict[str, Any], fds: list[int]) -> dict[str
             return {"failed": "fork", "errno": error.errno}
         if main == 0:
             ours.close()
-            become(request, fds, theirs)
+            become(request, env, fds, theirs)
         theirs.close()
         if request["held"]:
             link.answer({"pid": main, "start_time": start_time(main)})
@@ -353,12 +358,12 @@ class NotRunError(Exception):
         self.errno = number
 
 
-def spawn(request: dict[str, Any], fds: list[int]) -> int:
+def spawn(request: dict[str, Any], env: dict[bytes, bytes], fds: list[int]) -> int:
     """Start the command at once, without a barrier; its process id. Raises NotRunError.
 
     A fork of this interpreter takes longer than most short commands; the system's own spawn does not copy it.
     """
-    argv, env, cwd = _decoded(request)
+    argv, cwd = _decoded(request)
     try:
         os.chdir(cwd)
     except OSError as error:
@@ -386,10 +391,8 @@ def spawn(request: dict[str, Any], fds: list[int]) -> int:
         os.chdir("/")
 
 
-def _decoded(request: dict[str, Any]) -> tuple[list[bytes], dict[bytes, bytes], bytes]:
-    argv = [item.encode("latin-1") for item in request["argv"]]
-    env = {name.encode("latin-1"): value.encode("latin-1") for name, value in request["env"].items()}
-    return argv, env, request["cwd"].encode("latin-1")
+def _decoded(request: dict[str, Any]) -> tuple[list[bytes], bytes]:
+    return [item.encode("latin-1") for item in request["argv"]], request["cwd"].encode("latin-1")
 
 
 def _fork_blocked() -> int:
@@ -454,7 +457,7 @@ def _end_of(tree: Tree, barrier: socket.socket | None) -> dict[str, Any]:
     return {"status": tree.status}
 
 
-def become(request: dict[str, Any], fds: list[int], barrier: socket.socket) -> NoReturn:
+def become(request: dict[str, Any], env: dict[bytes, bytes], fds: list[int], barrier: socket.socket) -> NoReturn:
     """In the child: wait at the barrier, then be the command."""
     stage = "setup"
     try:
@@ -468,7 +471,7 @@ def become(request: dict[str, Any], fds: list[int], barrier: socket.socket) -> N
         # Belt and braces: should the warden be killed, at least the command itself goes with it at once.
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        argv, env, cwd = _decoded(request)
+        argv, cwd = _decoded(request)
         if barrier.recv(1) != GO:
             os._exit(125)
         stage = "cwd"

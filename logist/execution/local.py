@@ -221,6 +221,8 @@ class _Warden:
         self.clean = True
         self._number = number
         self._sock = sock
+        #: The environment of the last command, which it remembers.
+        self._env: dict[str, str] = {}
 
     def fileno(self) -> int:
         """Readable when the warden has something to tell or is gone."""
@@ -232,9 +234,18 @@ class _Warden:
         poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
 
-    def start(self, request: dict[str, Any], fds: list[int]) -> None:
-        """Have it fork the command, which then waits at the barrier."""
+    def start(self, command: Command, grace: float, fds: list[int], *, held: bool) -> None:
+        """Have it start the command; a held one waits at the barrier."""
         self.clean = False
+        request = {
+            "held": held,
+            "argv": [_spell(item) for item in command.spelled],
+            "cwd": _spell(str(command.cwd)),
+            "env": {_spell(name): _spell(value) for name, value in command.env.items() - self._env.items()},
+            "unset": [_spell(name) for name in self._env.keys() - command.env.keys()],
+            "grace": grace,
+        }
+        self._env = dict(command.env)
         try:
             _warden.send_frame(self._sock, request, fds)
         except OSError as error:
@@ -318,10 +329,8 @@ class _Execution:
     def _carry_out(self) -> dict[str, Any]:
         """Start, hold at the barrier when there is an `on_started`, watch to the end; the warden's last word."""
         plumbing = self._plumbing
-        self._warden.start(
-            _request(self._command, self._grace, held=self._on_started is not None),
-            [plumbing.stdin, plumbing.stdout, plumbing.stderr, *self._command.inherit],
-        )
+        fds = [plumbing.stdin, plumbing.stdout, plumbing.stderr, *self._command.inherit]
+        self._warden.start(self._command, self._grace, fds, held=self._on_started is not None)
         if self._on_started is None:
             self._going = True
             return self._watch()
@@ -448,16 +457,6 @@ def _unusable(name: str, value: str) -> str | None:
     if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > _LONGEST_STRING:
         return f"the environment variable {name} is longer than the {_LONGEST_STRING - 1} bytes the system takes"
     return None
-
-
-def _request(command: Command, grace: float, *, held: bool) -> dict[str, Any]:
-    return {
-        "held": held,
-        "argv": [_spell(item) for item in command.spelled],
-        "cwd": _spell(str(command.cwd)),
-        "env": {_spell(name): _spell(value) for name, value in command.env.items()},
-        "grace": grace,
-    }
 
 
 @lru_cache(maxsize=1024)
