@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from logist.chunk_attempts import marker_of
 from logist.chunk_keys import ChunkKeys
 from logist.chunk_options import ExecutionOptions
+from logist.chunk_selection import shell_word
 from logist.chunk_state import SpecPast, SpecState, StatePaths, merge_key, open_state, read_past, state_paths
 from logist.chunks import ChunkId, ChunkStatus, Output, RunReport
 from logist.clock import Clock
@@ -215,9 +216,14 @@ def _outputs_of_others(loaded: LoadedSpec, plan: RunPlan) -> dict[ChunkId, Outpu
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise ChunkFailed(
             f"there is nothing to merge yet, chunks are missing: {', '.join(missing[:_NAMED])}{more}",
-            "run them first: `logist job run` on the spec, with --chunk ID for single ones",
+            f"run them first: `{_run_command(loaded)}`, with --chunk ID for single ones",
         )
     return found
+
+
+def _run_command(loaded: LoadedSpec) -> str:
+    is_file = (loaded.folder / loaded.name).exists()
+    return f"logist job run {shell_word(loaded.source)}" if is_file else "logist job run"
 
 
 def _look(loaded: LoadedSpec, chunk: RenderChunk) -> Output | str:
