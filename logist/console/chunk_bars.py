@@ -27,6 +27,7 @@ from logist.console.chunk_meter import RunMeter, RunningChunk
 from logist.console.chunk_rows import footer_rows
 from logist.console.chunk_tables import finished_words, merged_words, started_words, tail_lines
 from logist.console.chunks import Failures, Ticker
+from logist.console.sinks import Terminal
 
 #: Seconds between two drawings.
 INTERVAL = 0.125
@@ -39,32 +40,6 @@ _MOST_WAITING = 2_000
 #: Columns of the time before a line that stays. Narrower terminals than `_WIDE` do without.
 _STAMP = 10
 _WIDE = 60
-
-
-class _Stream:
-    """The terminal, forgiving: when it has gone the run goes on, in silence."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.encoding = stream.encoding
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except (OSError, ValueError):
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
-
-    def isatty(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
 
 
 class _Footer(Live):
@@ -134,7 +109,7 @@ class ChunkBars:
         self._verbose = verbose
         self._clock = clock or SystemClock()
         self._console = Console(
-            file=_Stream(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
+            file=Terminal(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
             force_terminal=True,
             force_interactive=True,
             no_color=bool(environ.get("NO_COLOR")),

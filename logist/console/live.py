@@ -28,6 +28,7 @@ from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, fps_text, merged_words, tail_lines
 from logist.console.chunks import Failures
 from logist.console.reporters import OutputLines, again_words, check_words, count, quote, stop_words
+from logist.console.sinks import Terminal
 from logist.durations import format_duration
 from logist.events import Event
 from logist.job_report import last_lines
@@ -108,32 +109,6 @@ class _View:
     render: _Render | None = None
 
 
-class _Stream:
-    """The terminal, forgiving: when it has gone the run goes on, in silence."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.encoding = stream.encoding
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except (OSError, ValueError):
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
-
-    def isatty(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-
 class LiveReporter:
     """Shows a run on a terminal. `close` takes the footer away and gives the cursor back."""
 
@@ -158,7 +133,7 @@ class LiveReporter:
         self._meter = RunMeter()
         self._failures = Failures()
         self._console = Console(
-            file=_Stream(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
+            file=Terminal(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
             force_terminal=True,
             force_interactive=True,
             no_color=bool(environ.get("NO_COLOR")),
