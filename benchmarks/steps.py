@@ -21,7 +21,8 @@ from measure import Timed, interleaved, report
 from logist.clock import SystemClock
 from logist.execution.local import LocalWorkerAdapter
 from logist.job_creation import CreateRequest, create_job
-from logist.job_processor import job_step, open_session, recover
+from logist.job_processor import job_step, open_session
+from logist.job_recovery import recover
 from logist.job_state import JobStore
 from logist.lifecycle import Trigger
 from logist.models.manifest import Budget, JobDefinition, Reason, ReasonCode, Role, Roles, RoleSettings, SourceKind

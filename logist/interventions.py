@@ -14,13 +14,11 @@ from logist.errors import UsageProblem, WrongState
 from logist.job_processor import (
     actor_of,
     cancel,
-    change_between,
     clear_requests,
-    finish_restoring,
     open_session,
-    recover,
     take_hand_edits,
 )
+from logist.job_recovery import finish_restoring, recover
 from logist.job_report import next_command_lines
 from logist.job_state import change
 from logist.lifecycle import Trigger, allowed, fire
@@ -28,6 +26,7 @@ from logist.models.history import Committed, Intent, Resolution, ResolutionKind,
 from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent, red_checks
 from logist.processes import boot_id
 from logist.runtime import Interrupted, Runtime, Session, plain_message
+from logist.step_end import change_between
 from logist.workspace_utils import CommitInfo
 
 #: Which option raises the budget that a reason says is spent.

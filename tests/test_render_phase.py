@@ -845,7 +845,7 @@ def test_after_a_restart_of_the_machine_the_workspace_is_put_back_and_the_done_c
     render(jobs, text_spec(2))
     jobs.run_to(ExitCode.INTERRUPTED)
     made = (jobs.workspace() / "out.0.txt").stat().st_mtime_ns
-    for module in ("logist.job_processor", "logist.turns", "logist.render_turn"):
+    for module in ("logist.job_recovery", "logist.step_end", "logist.turns", "logist.render_turn"):
         monkeypatch.setattr(f"{module}.boot_id", lambda: "another-boot")
     jobs.reporter = MemoryReporter()
     jobs.run_to(ExitCode.SUCCESS)
