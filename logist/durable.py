@@ -69,11 +69,15 @@ class NewFile:
             self.close()
             raise
 
-    def publish(self) -> None:
-        """Put it in its place, durably; its content has been synced before. Raises OSError."""
+    def publish(self, *, sync: bool = True) -> None:
+        """Put it in its place, durably; its content has been synced before. Raises OSError.
+
+        Without `sync` its place becomes durable when the caller syncs the folder.
+        """
         os.replace(self._temporary, self._path)  # noqa: PTH105 - the fault tests hook the calls of os
         self._placed = True
-        _sync_folder(self._path.parent)
+        if sync:
+            _sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Let go of it; what was not published is removed."""

@@ -333,6 +333,13 @@ def _keep_old_manifest(paths: JobPaths, data: bytes) -> None:
         replace_file(paths.manifest_before_repair, old)
 
 
+def _open_folder(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_failed("open", path, error) from error
+
+
 class OpenJob:
     """One job that this process holds the lease of: the only way to change it."""
 
@@ -354,6 +361,7 @@ class OpenJob:
             self.manifest = _replayed(paths, self._document)
             if lines:
                 self._save()
+            self._folder: int | None = _open_folder(paths.root)
         except BaseException:
             self._journal.close()
             raise
@@ -389,9 +397,12 @@ class OpenJob:
         with new_file(self.paths.manifest, manifest_bytes(document)) as written:
             # The record and the manifest's new content wait for the disk together; the manifest is put in its place
             # only once both are there.
-            self._journal.append(at, content, along=(written.fd, *along))
+            # With them the folder, which makes the manifest before durable in its place: until then the history, which
+            # it only projects, had all of it.
+            folder = () if self._folder is None else (self._folder,)
+            self._journal.append(at, content, along=(written.fd, *folder, *along))
             self._document, self.manifest = document, manifest
-            written.publish()
+            written.publish(sync=False)
         return manifest
 
     def tail(self, after_seq: int) -> tuple[HistoryEntry, ...]:
@@ -407,9 +418,18 @@ class OpenJob:
         return _entries_of_step(self.paths, step)
 
     def close(self) -> None:
-        """Close the files and give the lease back."""
+        """Close the files and give the lease back; a second time changes nothing."""
         self._journal.close()
-        self.lease.release()
+        folder, self._folder = self._folder, None
+        try:
+            if folder is not None:
+                os.fsync(folder)
+        except OSError as error:
+            raise storage_failed("sync", self.paths.root, error) from error
+        finally:
+            if folder is not None:
+                os.close(folder)
+            self.lease.release()
 
     def __enter__(self) -> OpenJob:
         return self
