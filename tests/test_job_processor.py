@@ -656,7 +656,13 @@ def test_hand_edits_after_a_restart_of_the_machine_are_set_aside_once(
 ) -> None:
     jobs.create(worker="echo x > work.txt", supervisor=say("STUCK"))
     jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
-    for module in ("logist.job_processor", "logist.job_recovery", "logist.step_end", "logist.interventions", "logist.turns"):
+    for module in (
+        "logist.job_processor",
+        "logist.job_recovery",
+        "logist.step_end",
+        "logist.interventions",
+        "logist.turns",
+    ):
         monkeypatch.setattr(f"{module}.boot_id", lambda: "another-boot")
     (jobs.workspace() / "work.txt").write_text("half written\n")
     with pytest.raises(WrongState, match="nothing was edited"):
