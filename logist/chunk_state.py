@@ -168,7 +168,7 @@ class SpecState:
         self._manifest_at = 0.0
         try:
             self._joblog = _open_joblog(paths.joblog)
-        except BaseException:
+        except BaseException:  # whatever it was, it travels on; the open file must not stay behind
             self._journal.close()
             raise
 
@@ -349,7 +349,7 @@ def open_state(paths: StatePaths, clock: Clock) -> Iterator[SpecState]:
         lease = Lease.take(paths.job, command="run", at=clock.now())
         try:
             return SpecState(paths, lease, clock)
-        except BaseException:
+        except BaseException:  # whatever it was, it travels on; the lease must not stay held
             lease.release()
             raise
 

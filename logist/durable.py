@@ -65,7 +65,7 @@ class NewFile:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self.fd, rest) :]
-        except BaseException:
+        except BaseException:  # whatever it was, it travels on; half a file must not stay behind
             self.close()
             raise
 

@@ -278,9 +278,6 @@ class _Run:
         self._tell(MergeFinished(result=result))
         return result
 
-    def _was_stopped(self) -> bool:
-        return bool(self._kill_why or self._drain_why)
-
     def _did_all(self, wanted: list[RenderChunk]) -> bool:
         """Whether what was asked for was done, though a stop was asked for too."""
         done = sum(result.status is ChunkStatus.DONE for result in self._results) == len(wanted)

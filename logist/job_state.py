@@ -224,7 +224,7 @@ class JobStore:
         lease = Lease.take(paths, command=command, at=self.clock.now())
         try:
             return OpenJob(paths, lease, self.clock)
-        except BaseException:
+        except BaseException:  # whatever it was, it travels on; the lease must not stay held
             lease.release()
             raise
 
@@ -280,7 +280,7 @@ class JobStore:
             lease = Lease.take(temporary, command="logist job create", at=self.clock.now())
         try:
             yield temporary
-        except BaseException:
+        except BaseException:  # whatever it was, it travels on; half a job must not stay behind
             shutil.rmtree(temporary.root, ignore_errors=True)
             raise
         finally:
@@ -362,7 +362,7 @@ class OpenJob:
             if lines:
                 self._save()
             self._folder: int | None = _open_folder(paths.root)
-        except BaseException:
+        except BaseException:  # whatever it was, it travels on; the open file must not stay behind
             self._journal.close()
             raise
 

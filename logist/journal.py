@@ -143,7 +143,7 @@ class Journal:
         except OSError as error:
             os.close(fd)
             raise storage_failed("open", self.path, error) from error
-        except BaseException:
+        except BaseException:  # whatever it was, it travels on; the open file must not stay behind
             os.close(fd)
             raise
         self._fd = fd

@@ -27,7 +27,7 @@ from logist.console.chunk_meter import RunMeter, RunningChunk
 from logist.console.chunk_rows import footer_rows
 from logist.console.chunk_tables import finished_words, merged_words, started_words, tail_lines
 from logist.console.chunks import Failures, Ticker
-from logist.console.sinks import Terminal
+from logist.console.terminal import open_console
 
 #: Seconds between two drawings.
 INTERVAL = 0.125
@@ -108,17 +108,7 @@ class ChunkBars:
         target = stream or sys.stderr
         self._verbose = verbose
         self._clock = clock or SystemClock()
-        self._console = Console(
-            file=Terminal(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
-            force_terminal=True,
-            force_interactive=True,
-            no_color=bool(environ.get("NO_COLOR")),
-            highlight=False,
-            markup=False,
-            emoji=False,
-            soft_wrap=True,
-            legacy_windows=False,
-        )
+        self._console = open_console(target, environ)
         self._footer = _Footer(self._console, target.encoding)
         self._lock = threading.Lock()
         self._drawing = threading.Lock()

@@ -1,7 +1,7 @@
 """The live view of a run: a line for everything that is finished, above a footer that shows what goes on.
 
-The lines stay in the terminal's scrollback, the footer is taken away at the end. Only this module and `chunk_bars`
-import rich.
+The lines stay in the terminal's scrollback, the footer is taken away at the end. Only this module, `chunk_bars` and
+`terminal` import rich.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -28,7 +27,7 @@ from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, fps_text, merged_words, tail_lines
 from logist.console.chunks import Failures
 from logist.console.reporters import OutputLines, again_words, check_words, count, quote, stop_words
-from logist.console.sinks import Terminal
+from logist.console.terminal import open_console
 from logist.durations import format_duration
 from logist.events import Event
 from logist.job_report import last_lines
@@ -132,17 +131,7 @@ class LiveReporter:
         self._change = threading.Lock()
         self._meter = RunMeter()
         self._failures = Failures()
-        self._console = Console(
-            file=Terminal(target),  # type: ignore[arg-type]  # as much of a stream as rich uses
-            force_terminal=True,
-            force_interactive=True,
-            no_color=bool(environ.get("NO_COLOR")),
-            highlight=False,
-            markup=False,
-            emoji=False,
-            soft_wrap=True,
-            legacy_windows=False,
-        )
+        self._console = open_console(target, environ)
         self._live = Live(
             console=self._console,
             refresh_per_second=_RATE,

@@ -48,36 +48,6 @@ def _discard(stream: TextIO) -> None:
             os.close(null)
 
 
-class Terminal:
-    """The terminal, forgiving: when it has gone the run goes on, in silence."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.encoding = stream.encoding
-
-    def write(self, text: str) -> int:
-        """Write it, or let it be."""
-        try:
-            return self._stream.write(text)
-        except (OSError, ValueError):
-            return len(text)
-
-    def flush(self) -> None:
-        """Flush it, or let it be."""
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
-
-    def isatty(self) -> bool:
-        """It is one."""
-        return True
-
-    def fileno(self) -> int:
-        """Its descriptor."""
-        return self._stream.fileno()
-
-
 def shows_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether a live view makes sense on `stream`: a terminal that can move its cursor.
 

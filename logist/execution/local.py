@@ -322,7 +322,7 @@ class _Execution:
             return self._finish(self._carry_out())
         except _WardenGoneError:
             return self._lost()
-        except BaseException:
+        except BaseException:  # a callback's too: it travels on, and nothing that was started may live then
             self._warden.abandon()
             raise
 
