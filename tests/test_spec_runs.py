@@ -284,6 +284,14 @@ def test_a_chunk_without_output_that_ran_again_is_merged_again(run: Callable[...
     assert (tmp_path / "all.txt").read_text() == "v2\n"
 
 
+def test_a_chunk_without_output_that_was_forced_is_merged_again(run: Callable[..., RunReport], tmp_path: Path) -> None:
+    content = spec(["date +%s%N > hidden"], merge="cat hid* > all.txt", output="all.txt")
+    run(content)
+    run(force=True, merge=False)
+    run()
+    assert (tmp_path / "all.txt").read_text() == (tmp_path / "hidden").read_text()
+
+
 def test_a_merge_does_not_make_an_output_of_another_command_this_spec_s(
     run: Callable[..., RunReport], tmp_path: Path
 ) -> None:
@@ -505,21 +513,29 @@ def test_what_a_killed_runner_had_running_is_dead_before_the_next_run_begins(tmp
         (tmp_path / "out.stop").touch()
 
 
+LETS_GO = """
+import os, subprocess, sys
+late = "import os, time; os.replace('inner.new', 'inner'); time.sleep(60); open('out.0.txt', 'w').write('late')"
+inner = subprocess.Popen(["sh", "-c", 'echo $$ > inner.new; exec "$0" -c "$1"', sys.executable, late], close_fds=True)
+inner.wait()
+"""
+
+
 def test_a_leftover_that_let_go_of_the_lease_is_dead_before_the_next_run_begins(tmp_path: Path) -> None:
-    """A program that closes what it inherited, as many do: only the run's token is left to know it by."""
+    """A program closes what it inherited before it starts the next, as many do: only the run's token is left."""
+    (tmp_path / "lets_go.py").write_text(LETS_GO)
     content = text_spec(1)
-    late = "import time; time.sleep(3); open('out.0.txt', 'w').write('late')"
-    python = f'{sys.executable} -c \'import subprocess; subprocess.run(["{sys.executable}", "-c", "{late}"])\''
-    first_time = f"echo $$ > pid.new; mv pid.new pid; exec {python} 9>&- 8>&- 7>&- 6>&- 5>&- 4>&- 3>&-"
+    first_time = f"echo $$ > pid; exec {sys.executable} lets_go.py"
     content["chunks"][0]["command"] = f"if [ -e pid ]; then echo whole > out.0.txt; else {first_time}; fi"
     path = write_spec(tmp_path, content)
     first = start_run(path)
-    wait_for(tmp_path / "pid")
-    left = int((tmp_path / "pid").read_text())
-    kill_the_watchers(left, first.pid)
+    wait_for(tmp_path / "inner")
+    outer, inner = (int((tmp_path / name).read_text()) for name in ("pid", "inner"))
+    kill_the_watchers(outer, first.pid)
     first.wait()
+    assert start_time(inner) is not None
     assert start_run(path).wait() == 0
-    assert start_time(left) is None
+    assert start_time(inner) is None
     assert (tmp_path / "out.0.txt").read_text() == "whole\n"
 
 
