@@ -146,12 +146,13 @@ def main(template: Path, scratch: Path, shard: int, shards: int) -> None:
     for at in range(1 + shard, events + 1, shards):
         jobs = scratch / f"k{at}"
         shutil.copytree(template, jobs, symlinks=True)
-        killed, _ = _forked(jobs, at)
+        killed, ended = _forked(jobs, at)
         seen = _describe(jobs)
         _, again = _forked(jobs, None)
         line = {
             "at": at,
             "killed": os.WIFSIGNALED(killed) and os.WTERMSIG(killed) == signal.SIGKILL,
+            "ended": ended,
             "seen": seen,
             "again": again,
             "after": _describe(jobs),

@@ -69,8 +69,10 @@ def test_a_runner_killed_at_any_instant_leaves_a_job_that_goes_on_to_the_same_en
     # A sweep that hits nothing proves nothing.
     assert len(kills) >= summary["events"] // stride
     assert summary["events"] > 50
+    assert sum(kill["killed"] for kill in kills) >= len(kills) * 0.9
     for kill in kills:
-        assert kill["killed"], kill
+        # Threads make the number of events differ by a few: a run may have ended by itself before its event came.
+        assert kill["killed"] or (kill["ended"]["exit_code"] == 0 and kill["ended"]["events"] < kill["at"]), kill
         assert "unreadable" not in kill["seen"], kill
         if kill["seen"]["status"] == "SUCCESS":
             # Killed after the verdict: there is nothing left to run, and nothing may change.
