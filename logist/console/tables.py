@@ -1,4 +1,4 @@
-"""Lists as text: jobs, steps, records of the history, evidence commits, and files."""
+"""Lists as text: jobs, steps, records of the history, and evidence commits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from logist.lifecycle import JobStatus
 if TYPE_CHECKING:
     from logist.job_list import JobRow
     from logist.job_report import StepSummary
-    from logist.workspace_utils import LoggedCommit, TreeFile
+    from logist.workspace_utils import LoggedCommit
 
 #: Columns of a step's words in the list of steps; `job log --step` has them whole.
 _LONGEST_SUMMARY = 200
@@ -91,25 +91,5 @@ def commits_lines(commits: Sequence[LoggedCommit], width: int | None) -> list[Li
             Span(one_line(commit.subject)),
         ]
         for commit in commits
-    ]
-    return table_lines(columns, rows, width)
-
-
-def files_table(files: Sequence[TreeFile], *, stream: TextIO | None = None) -> str:
-    """The files of an evidence commit, one a line."""
-    return _text(lambda width: files_lines(files, width), stream)
-
-
-def files_lines(files: Sequence[TreeFile], width: int | None) -> list[Line]:
-    """The files as styled lines."""
-    columns = [Column("mode"), Column("bytes", right=True), Column("blob"), Column("path")]
-    rows = [
-        [
-            Span(file.mode, "dim"),
-            Span("–" if file.size is None else str(file.size)),
-            Span(file.blob[:12], "dim"),
-            Span(one_line(file.path)),
-        ]
-        for file in files
     ]
     return table_lines(columns, rows, width)
