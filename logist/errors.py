@@ -82,6 +82,18 @@ class MergeFailed(LogistError):
     exit_code = ExitCode.CHUNK_FAILED
 
 
+class RenderFailed(LogistError):
+    """A composition could not be rendered: its page threw, crashed, or a frame of it never came."""
+
+    exit_code = ExitCode.CHUNK_FAILED
+
+
+class BrowserMissing(LogistError):
+    """There is no browser that can render; the hint is the command that installs one."""
+
+    exit_code = ExitCode.INVALID
+
+
 class ExtraMissing(LogistError):
     """A library that only some commands need is not installed; the hint is the command that installs it."""
 

@@ -369,6 +369,20 @@ def test_the_name_of_hevc_is_one_that_apple_knows_or_that_of_the_inputs(tmp_path
     assert (tag(tmp_path / "part.mp4"), tag(tmp_path / "a.mp4"), tag(tmp_path / "b.mp4")) == ("hev1", "hvc1", "hev1")
 
 
+@pytest.mark.parametrize("suffix", [".mov", ".mkv"])
+@pytest.mark.parametrize(("pixel_format", "tag"), [("yuv422p10le", "apch"), ("yuva444p10le", "ap4h")])
+def test_prores_stays_of_its_kind(tmp_path: Path, suffix: str, pixel_format: str, tag: str) -> None:
+    """A decoder goes by the name: of another it would make frames of ten bits where there are twelve."""
+    options = {"profile": "hq" if tag == "apch" else "4444"}
+    part = make_video(tmp_path / "a.mov", range(3), codec="prores_ks", pixel_format=pixel_format, options=options)
+    merge(tmp_path / f"b{suffix}", [part])
+    merge(tmp_path / "c.mov", [tmp_path / f"b{suffix}"])
+    for path in (part, tmp_path / f"b{suffix}", tmp_path / "c.mov"):
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.codec_tag == tag
+    assert media.read(tmp_path / "c.mov").pixel_format == media.read(part).pixel_format
+
+
 OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"codec": "libx265"}, "its codec is hevc, that of {first} is h264"),
     ({"width": 96}, "{part} is 96x48 pixels, {first} is 64x48"),
@@ -482,6 +496,8 @@ def test_a_codec_for_another_container_is_told(tmp_path: Path) -> None:
     part = make_video(tmp_path / "a.mp4", range(3), audio="aac")
     assert "can't hold prores" in refused(tmp_path / "b.mp4", [part], MergeOptions(video_codec="prores")).message
     assert "can't hold" in refused(tmp_path / "b.mp4", [part], MergeOptions(audio_codec="pcm_s16le")).message
+    message = refused(tmp_path / "b.mov", [part], MergeOptions(audio_codec="opus")).message
+    assert "mov can't hold opus, which the sound would be in" in message
 
 
 def test_inputs_that_are_no_videos_are_named(tmp_path: Path) -> None:
@@ -674,6 +690,53 @@ def test_the_command_says_in_one_line_what_it_made(tmp_path: Path) -> None:
     assert read_numbers(tmp_path / "whole.mp4") == list(range(15))
 
 
+def test_the_command_mixes_sounds_and_says_so(tmp_path: Path) -> None:
+    make_parts(tmp_path, (13, 2), ".mp4")
+    make_video(tmp_path / "a,b.mov", range(15), audio="pcm_s16le")
+    ran = run_logist("whole.mp4", "part_0.mp4", "part_1.mp4", "--audio", "a,b.mov,volume=0.5,offset=0.1", cwd=tmp_path)
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+    assert ran.stderr.endswith("h264 copied, aac mixed of 1 sound, from 2 files\n")
+    assert 0 <= heard(tmp_path / "whole.mp4").samples - AUDIO_RATE // 2 < 1024
+    ran = run_logist("silent.mp4", "whole.mp4", "--audio-codec", "none", cwd=tmp_path)
+    assert ran.stderr.endswith("h264 copied, no sound, as asked for, from 1 file\n")
+    assert not media.read(tmp_path / "silent.mp4").has_audio
+
+
+@pytest.mark.parametrize(
+    ("sound", "code", "said"),
+    [
+        ("a.wav,volume=loud", 2, "Error: --audio: volume: 'loud' is not a number"),
+        ("a.wav,volume=1,volume=2", 2, "Error: --audio: volume is given twice"),
+        ("", 2, "Error: --audio: '' names no sound"),
+        ("nowhere.wav", 5, "Error: the sound nowhere.wav can't be read: no such file"),
+        ("part_0.mp4", 5, "Error: the sound part_0.mp4 has no sound in it"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_a_sound(tmp_path: Path, sound: str, code: int, said: str) -> None:
+    make_parts(tmp_path, (3,), ".mp4")
+    ran = run_logist("whole.mp4", "part_0.mp4", "--audio", sound, cwd=tmp_path)
+    assert ran.returncode == code
+    assert ran.stderr.startswith(said)
+    assert [line.partition(":")[0] for line in ran.stderr.splitlines()] == ["Error", "Hint"]
+    assert names(tmp_path) == ["part_0.mp4"]
+
+
+def test_what_a_killed_command_leaves_the_next_one_removes(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.mp4", range(60), width=640, height=360)
+    command = [sys.executable, "-m", "logist", "merge", "whole.mp4", *["a.mp4"] * 60, "--preset", "veryslow"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
+        while process.poll() is None and len(names(tmp_path)) < 2:
+            pass
+        assert process.poll() is None, "it ended before it could be stopped"
+        # What is being written is left alone.
+        merge(tmp_path / "whole.mp4", [tmp_path / "a.mp4"])
+        assert len(names(tmp_path)) == 3
+        process.kill()
+    merge(tmp_path / "whole.mp4", [tmp_path / "a.mp4"])
+    assert names(tmp_path) == ["a.mp4", "whole.mp4"]
+
+
 def test_the_command_prints_json_and_takes_every_option(tmp_path: Path) -> None:
     make_video(tmp_path / "-a.mov", range(6), audio="pcm_s16le", fps=Fraction(30000, 1001))
     options = ["--video-codec", "av1", "--preset", "12", "--quality", "30", "--audio-codec", "opus", "--json"]
@@ -693,6 +756,7 @@ def test_the_command_prints_json_and_takes_every_option(tmp_path: Path) -> None:
         "audio_codec": "opus",
         "video_transcoded": True,
         "audio_transcoded": True,
+        "sounds": 0,
     }
 
 

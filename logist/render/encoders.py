@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from math import lcm
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from logist.errors import MergeFailed, UsageProblem
-from logist.render.media import pyav, reason
+from logist.render import encoder_options
+from logist.render.media import address, pyav, reason
+from logist.render.options import RenderOptions
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -29,12 +37,22 @@ _ENCODERS = {
     "mp3": "libmp3lame",
     "opus": "libopus",
 }
+Kind: TypeAlias = Literal["video", "audio"]
+
+#: How libav calls the containers that are written. Others can't say exactly when a frame is shown.
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+#: The codec of a render that is to have no sound.
+SILENT = "none"
+#: What the sound of a render is mixed to: samples a second, and the speakers.
+MIX_RATE, MIX_LAYOUT = 48_000, "stereo"
+#: Of a whole ISO media file, in a second.
+_MOST_TICKS = 100_000_000
 #: These write to the terminal themselves.
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}
 #: Bits a second for each channel of sound that is compressed with loss.
 _BITS = 96_000
 _LOSSY = {"aac", "ac3", "eac3", "mp3", "opus", "vorbis"}
-_EXAMPLES = {"video": "h264, hevc, vp9, av1 or prores", "audio": "aac, opus, flac or pcm_s16le"}
+_EXAMPLES: dict[Kind, str] = {"video": "h264, hevc, vp9, av1 or prores", "audio": "aac, opus, flac or pcm_s16le"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +102,16 @@ def audio_settings(sound: Sound | None, codec: str) -> AudioSettings | None:
     return AudioSettings(found.name, found.canonical_name, rate, sound.layout)
 
 
-def _encoder(name: str, kind: Literal["video", "audio"]) -> Codec:
+def _encoder(name: str, kind: Kind) -> Codec:
     av = pyav()
     try:
         found: Codec = av.Codec(_ENCODERS.get(name, name), "w")
     except ValueError as error:
         raise UsageProblem(
-            f"there is no {kind} encoder {name} here", f"--{kind}-codec takes {_EXAMPLES[kind]}, or copy"
+            f"there is no {kind} encoder {name} here", f"--{kind}-codec takes {_EXAMPLES[kind]}"
         ) from error
     if found.type != kind:
-        raise UsageProblem(f"{name} is no {kind} codec", f"--{kind}-codec takes {_EXAMPLES[kind]}, or copy")
+        raise UsageProblem(f"{name} is no {kind} codec", f"--{kind}-codec takes {_EXAMPLES[kind]}")
     return found
 
 
@@ -107,12 +125,164 @@ def _pixel_format(encoder: Codec, wanted: str) -> str:
     return wanted if best is None else best.name
 
 
-def add_video(target: OutputContainer, settings: VideoSettings, like: VideoStream, rate: Fraction) -> VideoStream:
-    """A stream whose frames are encoded: size and colours as those of `like`. Raises MergeFailed, UsageProblem."""
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """How pictures become a video file."""
+
+    #: As libav calls it.
+    container: str
+    #: In pixels.
+    width: int
+    height: int
+    #: Frames a second.
+    fps: Fraction
+    video: VideoSettings
+
+    @property
+    def alpha(self) -> bool:
+        """Whether what is transparent stays so."""
+        return encoder_options.has_alpha(self.video.pixel_format)
+
+    @property
+    def colours(self) -> encoder_options.Colours:
+        """What the numbers of its pixels mean."""
+        return encoder_options.colours_of(self.video.codec, self.video.pixel_format)
+
+
+def settings_for(output: Path, options: RenderOptions, *, part: bool) -> EncodeSettings:
+    """How the frames of a render become `output`; tried out, so that nothing of it fails when frames are there.
+
+    A `part` has no sound, so `audio_codec` is not looked at. Raises UsageProblem, ExtraMissing.
+    """
+    container = container_of(output)
+    found = _encoder(options.video_codec or ("vp9" if container == "webm" else "h264"), "video")
+    pixel_format = encoder_options.pixel_format_for(found, options, container)
+    chosen = encoder_options.options_for(found, options, pixel_format)
+    video = VideoSettings(found.name, found.canonical_name, pixel_format, chosen)
+    settings = EncodeSettings(container, options.width, options.height, options.fps, video)
+    _try_out(settings)
+    if not part:
+        sound_settings(output, options.audio_codec)
+    return settings
+
+
+def container_of(output: Path) -> str:
+    """How libav calls the container that the name of `output` stands for. Raises UsageProblem."""
+    container = CONTAINERS.get(output.suffix.lower())
+    if container is None:
+        raise UsageProblem(f"{output} names no container that videos can be written to", f"use {', '.join(CONTAINERS)}")
+    return container
+
+
+def sound_settings(output: Path, codec: str | None) -> AudioSettings | None:
+    """How the sound of a render is encoded for `output`; None for the codec `none`. Raises UsageProblem."""
+    if codec == SILENT:
+        return None
+    if codec == "copy":
+        raise UsageProblem(
+            "the sound of a render is mixed, so there is none to copy", f"--audio-codec takes {_EXAMPLES['audio']}"
+        )
+    container = container_of(output)
+    found = _encoder(codec or ("opus" if container == "webm" else "aac"), "audio")
+    rate = min(found.audio_rates or [MIX_RATE], key=lambda rate: abs(rate - MIX_RATE))
+    settings = AudioSettings(found.name, found.canonical_name, rate, MIX_LAYOUT)
     try:
-        stream: VideoStream = target.add_stream(settings.encoder, rate, options=settings.options)  # type: ignore[assignment]
+        _check_place(container, settings)
+    except MergeFailed as error:
+        raise _not_to_use(error) from error
+    return settings
+
+
+def _try_out(settings: EncodeSettings) -> None:
+    """Open encoder and container in memory: what they don't take together only they know. Raises UsageProblem."""
+    target = pyav().open(io.BytesIO(), "w", format=settings.container)
+    try:
+        with quiet():
+            add_pictures(target, settings)
+            _start_and_end(target, settings.video.codec, "video")
+    except MergeFailed as error:
+        raise _not_to_use(error) from error
+
+
+def _check_place(container: str, settings: AudioSettings) -> None:
+    """Whether sound has a place in a container, tried out in memory without any frames. Raises MergeFailed."""
+    target = pyav().open(io.BytesIO(), "w", format=container)
+    if settings.codec.startswith("pcm_") and container == "mp4":
+        # libav would write it, but hardly a player plays it.
+        raise cannot_hold(target, settings.codec, "audio")
+    _open(_add_sound(target, settings), settings)
+    _start_and_end(target, settings.codec, "audio")
+
+
+def _start_and_end(target: OutputContainer, codec: str, kind: Kind) -> None:
+    av = pyav()
+    try:
+        target.start_encoding()
+        target.close()
+    except av.FFmpegError as error:
+        raise cannot_hold(target, codec, kind) from error
+
+
+def _not_to_use(error: MergeFailed) -> UsageProblem:
+    """What can't be held, before there is anything to transcode."""
+    return UsageProblem(error.message, "use " + error.hint.partition(" with ")[2])
+
+
+def open_target(path: Path, container: str, rate: Fraction) -> OutputContainer:
+    """A video file to write, whose frames come `rate` times a second: the same streams become the same bytes."""
+    av = pyav()
+    settings = {}
+    if container in ("mp4", "mov"):
+        # A length that is rounded to milliseconds would cut the end off a sound.
+        ticks = lcm(MIX_RATE, rate.numerator)
+        settings["movie_timescale"] = str(ticks if ticks <= _MOST_TICKS else MIX_RATE)
+    if container == "mp4":
+        # The index goes to the front, so that a player in a browser need not load the whole file first.
+        settings["movflags"] = "+faststart"
+    target: OutputContainer = av.open(address(path), "w", format=container, container_options=settings)
+    # No time of day, no chance, no version.
+    target.flags |= av.container.Flags.bitexact.value
+    return target
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """SVT-AV1 tells the terminal about itself while it is opened unless a variable asks it not to."""
+    if "SVT_LOG" in os.environ:
+        yield
+        return
+    os.environ["SVT_LOG"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("SVT_LOG", None)
+
+
+def add_pictures(target: OutputContainer, settings: EncodeSettings) -> VideoStream:
+    """A stream whose frames are made of pictures. Raises MergeFailed, UsageProblem."""
+    stream = _add_stream(target, settings.video, settings.fps)
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = settings.width, settings.height, settings.video.pixel_format
+    # One tick is one frame: whatever the rate, no time is ever rounded.
+    context.time_base = 1 / settings.fps
+    colours = settings.colours
+    context.colorspace, context.color_range = colours.matrix, colours.range
+    context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+    tag_like(target, stream, settings.video.codec)
+    _open(stream, settings.video)
+    return stream
+
+
+def _add_stream(target: OutputContainer, settings: VideoSettings, rate: Fraction) -> VideoStream:
+    try:
+        return target.add_stream(settings.encoder, rate, options=settings.options)  # type: ignore[return-value]
     except ValueError as error:
         raise cannot_hold(target, settings.codec, "video") from error
+
+
+def add_video(target: OutputContainer, settings: VideoSettings, like: VideoStream, rate: Fraction) -> VideoStream:
+    """A stream whose frames are encoded: size and colours as those of `like`. Raises MergeFailed, UsageProblem."""
+    stream = _add_stream(target, settings, rate)
     context, pattern = stream.codec_context, like.codec_context
     context.width, context.height, context.pix_fmt = pattern.width, pattern.height, settings.pixel_format
     context.thread_count = 0
@@ -120,26 +290,37 @@ def add_video(target: OutputContainer, settings: VideoSettings, like: VideoStrea
         context.sample_aspect_ratio = pattern.sample_aspect_ratio
     context.color_range, context.colorspace = pattern.color_range, pattern.colorspace
     context.color_primaries, context.color_trc = pattern.color_primaries, pattern.color_trc
-    tag_hevc(target, stream, settings.codec)
+    tag_like(target, stream, settings.codec)
     _open(stream, settings)
     return stream
 
 
-def tag_hevc(target: OutputContainer, stream: VideoStream, codec: str, tag: str = "hvc1") -> None:
-    """Call HEVC in ISO media what it was called, or else what Apple's players understand."""
+def tag_like(target: OutputContainer, stream: VideoStream, codec: str, tag: str = "") -> None:
+    """Call a stream in its container what it was called before where libav would not know better.
+
+    HEVC is called what Apple's players understand unless it had a name; ProRes has a name for each of its kinds.
+    """
     if codec == "hevc" and target.format.name in ("mp4", "mov"):
         stream.codec_context.codec_tag = tag if tag in ("hev1", "hvc1") else "hvc1"
+    if codec == "prores" and tag.startswith("ap"):
+        stream.codec_context.codec_tag = tag
 
 
 def add_audio(target: OutputContainer, settings: AudioSettings) -> AudioStream:
     """A stream whose sound is encoded. Raises MergeFailed, UsageProblem."""
+    _check_place(target.format.name, settings)
+    stream = _add_sound(target, settings)
+    _open(stream, settings)
+    return stream
+
+
+def _add_sound(target: OutputContainer, settings: AudioSettings) -> AudioStream:
     try:
         stream: AudioStream = target.add_stream(settings.encoder, settings.rate, layout=settings.layout)  # type: ignore[assignment]
     except ValueError as error:
         raise cannot_hold(target, settings.codec, "audio") from error
     if settings.codec in _LOSSY:
         stream.codec_context.bit_rate = _BITS * stream.layout.nb_channels
-    _open(stream, settings)
     return stream
 
 
@@ -150,11 +331,11 @@ def _open(stream: VideoStream | AudioStream, settings: VideoSettings | AudioSett
     except (av.FFmpegError, ValueError) as error:
         raise UsageProblem(
             f"{settings.encoder} can't encode this with these settings: {reason(error)}",
-            "look at --quality and --preset, or name another codec",
+            "look at the size, --quality and --preset, or name another codec",
         ) from error
 
 
-def cannot_hold(target: OutputContainer, codec: str, kind: Literal["video", "audio"]) -> MergeFailed:
+def cannot_hold(target: OutputContainer, codec: str, kind: Kind) -> MergeFailed:
     """The error for a codec that has no place in a container."""
     container, part = target.format.name, {"video": "frames", "audio": "sound"}[kind]
     instead = {"video": ("h264", "vp9"), "audio": ("aac", "opus")}[kind][container == "webm"]

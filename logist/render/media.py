@@ -28,6 +28,8 @@ _SUFFIXES = {*_ISO_MEDIA, *_MATROSKA, *_TRANSPORT_STREAMS} | {
 }
 #: What a file may be, whatever it is called: no playlist, which would open other files, and no text drawn as pictures.
 _DEMUXERS = "mov,matroska,mpegts,avi,flv,live_flv,ivf,mpeg,mpegvideo,mxf,nut,ogg,asf,m4v,h264,hevc,obu,av1,yuv4mpegpipe"
+#: Likewise for a sound.
+SOUND_DEMUXERS = f"{_DEMUXERS},wav,w64,mp3,flac,aac,aiff,caf,au,ac3,eac3,tta,wv"
 #: The boxes at the top of an ISO media file. Another name there is rubbish behind the end, not a box that is cut off.
 _BOXES = {
     *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"uuid", b"meta"),
@@ -143,10 +145,10 @@ def address(path: Path) -> str:
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
+def open_media(path: Path, demuxers: str = _DEMUXERS) -> Iterator[InputContainer]:
     """Open a file to read its streams. Raises PyAV's errors, of which the block's own are not kept apart."""
     av = pyav()
-    settings: dict[str, str] = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+    settings: dict[str, str] = {"format_whitelist": demuxers, "protocol_whitelist": "file"}
     # A short transport stream has too few packets to be recognised.
     kind = "mpegts" if path.suffix.lower() in _TRANSPORT_STREAMS else None
     with av.open(address(path), format=kind, container_options=settings, metadata_errors="replace") as container:
@@ -243,9 +245,12 @@ def _is_cut_off(path: Path) -> bool:
         return start[4:8] in _BOXES and _box_end(file, size) > size
 
 
-def _box_end(file: BinaryIO, size: int) -> int:
-    """Where the first box ends that goes on behind the end of an ISO media file; `size` when none does."""
-    position = 0
+def boxes(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
+    """Where each box at the top of an ISO media file begins, its name, and how many bytes it says it has.
+
+    It ends at rubbish, and at a last box that is as long as the file.
+    """
+    size, position = file.seek(0, 2), 0
     while position + 8 <= size:
         file.seek(position)
         header = file.read(16)
@@ -253,10 +258,14 @@ def _box_end(file: BinaryIO, size: int) -> int:
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         if header[4:8] not in _BOXES or length < 8:
-            # Rubbish, or a last box that is as long as the file.
-            return size
+            return
+        yield position, header[4:8], length
         position += length
-    return position
+
+
+def _box_end(file: BinaryIO, size: int) -> int:
+    """Where the first box ends that goes on behind the end of an ISO media file; `size` when none does."""
+    return next((end for position, _, length in boxes(file) if (end := position + length) > size), size)
 
 
 def _segment_end(file: BinaryIO) -> int:

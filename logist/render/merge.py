@@ -1,4 +1,7 @@
-"""Several videos made into one: frames and sound copied as they are encoded, or transcoded where that is asked for."""
+"""Several videos made into one: frames and sound copied as they are encoded, or transcoded where that is asked for.
+
+The parts of a render have no sound, but know which there is: it is mixed here, once for the whole.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from logist.durable import sync_folder
-from logist.errors import MergeFailed, StorageFailed, UsageProblem
-from logist.render import encoders, media
-from logist.render.sources import Source, audio_stream, check_fit, common_rate, damaged, look_at
-from logist.render.tracks import CopiedAudio, CopiedVideo, EncodedAudio, EncodedVideo, Track
+from logist.errors import MergeFailed, UsageProblem
+from logist.render import audio, encoders, media, notes
+from logist.render.encoders import SILENT
+from logist.render.notes import PartNote
+from logist.render.options import AudioTrack
+from logist.render.output_file import check_output, written_beside
+from logist.render.sound_files import Sound, Wanted, gathered, is_url
+from logist.render.sources import Source, audio_stream, check_fit, common_rate, damaged, keeps_to, look_at
+from logist.render.tracks import CopiedAudio, CopiedVideo, EncodedAudio, EncodedVideo, MixedAudio, Track
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -25,8 +32,6 @@ if TYPE_CHECKING:
 
 StreamT = TypeVar("StreamT", bound="Stream")
 
-#: How libav calls the containers that are written. Others can't say exactly when a frame is shown.
-_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 COPY = "copy"
 
 
@@ -35,13 +40,15 @@ class MergeOptions:
     """What becomes of frames and sound: a codec or an encoder by name, `copy`, or None to copy.
 
     `quality` (the encoder's constant rate factor) and `preset` ask for encoding anew, with the codec that the inputs
-    have when none is named.
+    have when none is named. The sound of `audio`, and that of a render's parts, is mixed and always encoded; the codec
+    `none` leaves all sound out.
     """
 
     video_codec: str | None = None
     audio_codec: str | None = None
     quality: float | None = None
     preset: str | None = None
+    audio: tuple[AudioTrack, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class Merged:
     audio_codec: str | None
     video_transcoded: bool
     audio_transcoded: bool
+    #: How many its sound was mixed of; 0: it is the inputs' own.
+    sounds: int = 0
 
     @property
     def duration(self) -> float:
@@ -76,6 +85,9 @@ class _Plan:
     rate: Fraction
     video: encoders.VideoSettings | None
     audio: encoders.AudioSettings | None
+    #: What is to be mixed, and which frame of a composition is the first one here.
+    sounds: tuple[Sound, ...] = ()
+    start_frame: int = 0
 
     @property
     def frames(self) -> int:
@@ -87,12 +99,42 @@ def merge(output: Path, inputs: Sequence[Path], options: MergeOptions | None = N
 
     Raises UsageProblem, MergeFailed, StorageFailed, ExtraMissing.
     """
-    av = media.pyav()
     options = options or MergeOptions()
     _check_names(output, inputs)
     sources = tuple(look_at(path) for path in inputs)
-    plan = _plan(sources, options)
-    with _written_beside(output) as temporary:
+    parts = notes.check_parts([(source.path, notes.part_of(source.path), source.frames) for source in sources])
+    if options.audio_codec == SILENT:
+        sources = tuple(replace(source, sound=None) for source in sources)
+    wanted = () if options.audio_codec == SILENT else tuple(_wanted(sources, parts, options))
+    with gathered(wanted) as sounds:
+        plan = _plan(sources, options, parts)
+        if sounds:
+            plan = replace(plan, audio=encoders.sound_settings(output, options.audio_codec), sounds=sounds)
+        return _made(plan, output)
+
+
+def _wanted(sources: Sequence[Source], parts: Sequence[PartNote], options: MergeOptions) -> Iterator[Wanted]:
+    """The sounds to mix, each once, in the order in which they were found. Raises UsageProblem."""
+    found = [Wanted(track, Path(), of_a_page=False) for track in options.audio]
+    for source, part in zip(sources, parts, strict=False):
+        found += [Wanted(track, source.path.parent, of_a_page=True) for track in part.tracks]
+    own = next((source for source in sources if source.sound is not None), None)
+    if found and own is not None:
+        raise UsageProblem(
+            f"{own.path} has sound of its own, with which no other is mixed", "leave out --audio, or use silent parts"
+        )
+    names: set[AudioTrack] = set()
+    for wanted in found:
+        track, folder, _ = wanted
+        name = track.source if is_url(track.source) else os.path.abspath(folder / track.source)  # noqa: PTH100 - a name
+        if (known := replace(track, source=name)) not in names:
+            names.add(known)
+            yield wanted
+
+
+def _made(plan: _Plan, output: Path) -> Merged:
+    av = media.pyav()
+    with written_beside(output) as temporary:
         try:
             _write(plan, output, temporary)
         except av.FFmpegError as error:
@@ -109,20 +151,10 @@ def merge(output: Path, inputs: Sequence[Path], options: MergeOptions | None = N
 def _check_names(output: Path, inputs: Sequence[Path]) -> None:
     if not inputs:
         raise UsageProblem("there is nothing to merge", "name one video or more")
-    if output.suffix.lower() not in _CONTAINERS:
-        raise UsageProblem(
-            f"{output} names no container that videos can be merged into", f"use {', '.join(_CONTAINERS)}"
-        )
+    encoders.container_of(output)
     for path in inputs:
         _check_input(path, output)
-    if not output.parent.is_dir():
-        raise UsageProblem(f"the folder of {output} is not there", "make it first")
-    try:
-        kind = output.stat().st_mode
-    except OSError:
-        return
-    if not stat.S_ISREG(kind):
-        raise UsageProblem(f"{output} is not a regular file", "choose another name for the output")
+    check_output(output)
 
 
 def _check_input(path: Path, output: Path) -> None:
@@ -141,8 +173,11 @@ def _check_input(path: Path, output: Path) -> None:
         ) from error
 
 
-def _plan(sources: tuple[Source, ...], options: MergeOptions) -> _Plan:
-    first, rate = sources[0], common_rate(sources)
+def _plan(sources: tuple[Source, ...], options: MergeOptions, parts: Sequence[PartNote]) -> _Plan:
+    first = sources[0]
+    # A part knows its rate better than its container does.
+    told = parts[0].fps if parts and all(keeps_to(source, parts[0].fps) for source in sources) else None
+    rate = told or common_rate(sources)
     wants_encoding = options.quality is not None or options.preset is not None
     if options.video_codec == COPY and wants_encoding:
         raise UsageProblem(
@@ -155,10 +190,10 @@ def _plan(sources: tuple[Source, ...], options: MergeOptions) -> _Plan:
         _check_one_codec(sources, codec)
         video = encoders.video_settings(first.picture, codec, options.quality, options.preset)
     audio = None
-    if options.audio_codec is not None and options.audio_codec != COPY:
+    if options.audio_codec not in (None, COPY, SILENT):
         audio = encoders.audio_settings(first.sound, options.audio_codec)
     check_fit(sources, copy_video=video is None, copy_audio=audio is None)
-    return _Plan(sources, rate, video, audio)
+    return _Plan(sources, rate, video, audio, start_frame=parts[0].start_frame if parts else 0)
 
 
 def _check_one_codec(sources: Sequence[Source], codec: str | None) -> None:
@@ -172,40 +207,13 @@ def _check_one_codec(sources: Sequence[Source], codec: str | None) -> None:
             )
 
 
-@contextlib.contextmanager
-def _written_beside(output: Path) -> Iterator[Path]:
-    """A name beside `output` to write to; in the end it becomes `output`, durably, or nothing is left of it."""
-    temporary = output.with_name(f".{output.name[:60]}.{os.urandom(6).hex()}.tmp")
-    try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-        try:
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(output)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise _not_written(output, error) from error
-    sync_folder(output.parent)
-
-
-def _not_written(output: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(
-        f"could not write {output}: {(error.strerror or str(error)).lower()}",
-        "check the free space and the permissions of its folder; nothing was changed",
-    )
-
-
 def _write(plan: _Plan, output: Path, temporary: Path) -> None:
     av = media.pyav()
-    container = _CONTAINERS[output.suffix.lower()]
-    # The index goes to the front, so that a player in a browser need not load the whole file first.
-    settings = {"movflags": "+faststart"} if container == "mp4" else {}
-    target = av.open(media.address(temporary), "w", format=container, container_options=settings)
+    target = encoders.open_target(temporary, encoders.container_of(output), plan.rate)
     try:
-        _mux(plan, target, _tracks(plan, target))
+        with encoders.quiet():
+            tracks = _tracks(plan, target)
+        _mux(plan, target, tracks)
         target.close()
     except BaseException:
         # The first thing that went wrong is the news.
@@ -214,11 +222,18 @@ def _write(plan: _Plan, output: Path, temporary: Path) -> None:
         raise
 
 
-def _tracks(plan: _Plan, target: OutputContainer) -> tuple[Track, ...]:
-    """The streams of the output, video first; its header is written."""
+class _Tracks(NamedTuple):
+    """The streams of the output: those of the inputs, video first, and the one that is mixed."""
+
+    of_inputs: tuple[Track, ...]
+    mixed: MixedAudio | None
+
+
+def _tracks(plan: _Plan, target: OutputContainer) -> _Tracks:
+    """Add the streams and write the header."""
     av = media.pyav()
     with media.open_media(plan.sources[0].path) as template:
-        tracks = tuple(_make_tracks(plan, target, template))
+        tracks = _Tracks(tuple(_make_tracks(plan, target, template)), _mixed(plan, target))
     try:
         target.start_encoding()
     except av.FFmpegError as error:
@@ -232,7 +247,7 @@ def _tracks(plan: _Plan, target: OutputContainer) -> tuple[Track, ...]:
 def _make_tracks(plan: _Plan, target: OutputContainer, template: InputContainer) -> Iterator[Track]:
     first = plan.sources[0]
     like, sound = media.video_stream(template), audio_stream(template)
-    if like is None or (sound is None) != (first.sound is None):
+    if like is None or (sound is None and first.sound is not None):
         raise _changed(first)
     if plan.video is not None:
         yield EncodedVideo(encoders.add_video(target, plan.video, like, plan.rate), plan.rate)
@@ -240,19 +255,26 @@ def _make_tracks(plan: _Plan, target: OutputContainer, template: InputContainer)
         yield CopiedVideo(_copied_video(target, like, plan.rate), plan.rate, max(map(_delay, plan.sources)))
     if sound is None or first.sound is None:
         return
-    codec = (plan.audio or first.sound).codec
-    if codec.startswith("pcm_") and target.format.name == "mp4":
-        # libav would write it, but hardly a player plays it.
-        raise encoders.cannot_hold(target, codec, "audio")
     if plan.audio is not None:
         yield EncodedAudio(encoders.add_audio(target, plan.audio), plan.rate)
         return
+    if first.sound.codec.startswith("pcm_") and target.format.name == "mp4":
+        # libav would write it, but hardly a player plays it.
+        raise encoders.cannot_hold(target, first.sound.codec, "audio")
     copied = _copied(target, sound, first.sound.codec, "audio")
     copied.time_base = Fraction(1, first.sound.rate)
     yield CopiedAudio(copied, plan.rate, first)
 
 
-def _copied(target: OutputContainer, like: StreamT, codec: str, kind: Literal["video", "audio"]) -> StreamT:
+def _mixed(plan: _Plan, target: OutputContainer) -> MixedAudio | None:
+    if not plan.sounds or plan.audio is None:
+        return None
+    stream = encoders.add_audio(target, plan.audio)
+    start = round(plan.start_frame / plan.rate * audio.RATE)
+    return MixedAudio(stream, audio.mix(plan.sounds, start, start + round(plan.frames / plan.rate * audio.RATE)))
+
+
+def _copied(target: OutputContainer, like: StreamT, codec: str, kind: encoders.Kind) -> StreamT:
     try:
         return target.add_stream_from_template(like, opaque=True)
     except ValueError as error:
@@ -267,7 +289,7 @@ def _copied_video(target: OutputContainer, like: VideoStream, rate: Fraction) ->
     exact = like.time_base is not None and (1 / (rate * like.time_base)).denominator == 1
     stream.time_base = like.time_base if exact else 1 / rate
     stream.codec_context.framerate = rate
-    encoders.tag_hevc(target, stream, codec, tag)
+    encoders.tag_like(target, stream, codec, tag)
     return stream
 
 
@@ -277,18 +299,24 @@ def _delay(source: Source) -> int:
     return max(number - ranks[time] for number, time in enumerate(source.times))
 
 
-def _mux(plan: _Plan, target: OutputContainer, tracks: tuple[Track, ...]) -> None:
-    first_frame = 0
+def _mux(plan: _Plan, target: OutputContainer, all_tracks: _Tracks) -> None:
+    tracks, mixed = all_tracks
+    first_frame = shown = 0
     for source in plan.sources:
         for track in tracks:
             track.begin(source, first_frame)
         for packet, track in _packets(source, tracks):
-            target.mux(list(track.take(packet)))
+            target.mux(made := list(track.take(packet)))
+            if mixed is not None:
+                shown += len(made)
+                target.mux(list(mixed.until(round(shown / plan.rate * audio.RATE))))
         for track in tracks:
             target.mux(list(track.end()))
         first_frame += source.frames
     for track in tracks:
         target.mux(list(track.close()))
+    if mixed is not None:
+        target.mux(list(mixed.close()))
 
 
 def _packets(source: Source, tracks: tuple[Track, ...]) -> Iterator[tuple[Packet[Any], Track]]:
@@ -315,8 +343,10 @@ def _codecs(plan: _Plan) -> list[str]:
     """The codec of the frames, and that of the sound if there is one."""
     first = plan.sources[0]
     made = [plan.video.codec if plan.video else first.picture.codec]
-    if first.sound is not None:
-        made.append(plan.audio.codec if plan.audio else first.sound.codec)
+    if plan.audio is not None and (plan.sounds or first.sound is not None):
+        made.append(plan.audio.codec)
+    elif first.sound is not None:
+        made.append(first.sound.codec)
     return made
 
 
@@ -340,7 +370,7 @@ def _verify(plan: _Plan, output: Path, temporary: Path) -> None:
 
 def _merged(plan: _Plan, output: Path, size: int) -> Merged:
     picture = plan.sources[0].picture
-    video, *audio = _codecs(plan)
+    video, *audio_codec = _codecs(plan)
     return Merged(
         output=str(output),
         inputs=len(plan.sources),
@@ -350,7 +380,8 @@ def _merged(plan: _Plan, output: Path, size: int) -> Merged:
         height=picture.height,
         size=size,
         video_codec=video,
-        audio_codec=audio[0] if audio else None,
+        audio_codec=audio_codec[0] if audio_codec else None,
         video_transcoded=plan.video is not None,
-        audio_transcoded=plan.audio is not None,
+        audio_transcoded=plan.audio is not None and not plan.sounds and bool(audio_codec),
+        sounds=len(plan.sounds),
     )

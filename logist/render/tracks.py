@@ -7,10 +7,12 @@ times are new, and they come from counting frames, never from what a container r
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
+from logist.render.audio import frame_of
 from logist.render.media import reason
 from logist.render.sources import Source, damaged
 
@@ -30,6 +32,7 @@ _MOST_REORDERED = 1000
 _EVEN_PACKETS = {"aac", "ac3", "eac3", "mp3", "opus"}
 #: In samples.
 _PIECE = 1024
+_FOR_EVER = 1 << 62
 
 
 class Track(Protocol):
@@ -319,3 +322,40 @@ class EncodedAudio:
 
 def _bytes(frame: AudioFrame, block: int) -> bytes:
     return bytes(frame.planes[0])[: frame.samples * block]
+
+
+class MixedAudio:
+    """Sound that is mixed of others and encoded: a piece after the other, as far as the frames have come."""
+
+    def __init__(self, stream: AudioStream, pieces: Iterator[bytes]) -> None:
+        self._stream, self._pieces = stream, pieces
+        #: In samples.
+        self._clock = 0
+
+    def until(self, samples: int) -> Iterator[Packet]:
+        """The packets of the sound up to there."""
+        while self._clock < samples and (piece := next(self._pieces, None)) is not None:
+            frame = frame_of(piece)
+            frame.pts, frame.time_base = self._clock, Fraction(1, frame.sample_rate)
+            self._clock += frame.samples
+            yield from self._stream.encode(frame)
+
+    def close(self) -> Iterator[Packet]:
+        """The rest of it, and what the encoder still holds."""
+        yield from self.until(_FOR_EVER)
+        for packet in self._stream.encode(None):
+            self._cut_off(packet)
+            yield packet
+
+    def _cut_off(self, packet: Packet) -> None:
+        """Say what the encoder added to fill its last packet; where it is left out the sound ends to the sample."""
+        from av.packet import PacketSideData, packet_sidedata_type_from_literal
+
+        context = self._stream.codec_context
+        surplus = context.frame_size - (packet.duration or 0)
+        if context.codec.canonical_name != "aac" or surplus <= 0 or packet.has_sidedata("skip_samples"):
+            return
+        # How much to leave out at the packet's start and at its end, and two reasons.
+        said = PacketSideData(packet_sidedata_type_from_literal("skip_samples"), 10)  # type: ignore[call-arg]
+        said.update(struct.pack("<IIBB", 0, surplus, 0, 0))
+        said.to_packet(packet)
