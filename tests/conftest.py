@@ -183,3 +183,17 @@ def source_repo(tmp_path: Path, _source_template: Path) -> Path:
 def hostile_names() -> list[str]:
     """Names a worker may leave behind, each one path component that the file system takes."""
     return list(_HOSTILE_NAMES)
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """A browser that can render. Without one the test is skipped, or fails where LOGIST_REQUIRE_BROWSER is set."""
+    from logist.errors import BrowserMissing
+    from logist.render.browser import find_browser
+
+    try:
+        return find_browser(None, os.environ).path
+    except BrowserMissing as missing:
+        if os.environ.get("LOGIST_REQUIRE_BROWSER"):
+            pytest.fail(f"{missing}; {missing.hint}")
+        pytest.skip(f"{missing}; {missing.hint}")

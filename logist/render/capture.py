@@ -1,0 +1,124 @@
+"""How a page's frame becomes a PNG: the fastest exact way that the browser and the mode have."""
+
+from __future__ import annotations
+
+import binascii
+from typing import Protocol
+
+from logist.render.protocol import Connection, Values
+
+#: Milliseconds: where the compositor's clock begins, and how far a frame that only moves things along moves it.
+_EPOCH = 1_000.0
+_NUDGE = 0.01
+_PNG: Values = {"format": "png", "optimizeForSpeed": True}
+#: Pictures that were alike before it pays to ask first whether anything changed.
+_STILL = 2
+
+
+class Capture(Protocol):
+    """Shows a page's frames, and takes pictures of them. Times are in milliseconds, timeouts in seconds.
+
+    Raises what `Connection.call` raises.
+    """
+
+    #: Whether nothing moves in the page unless a frame is shown.
+    by_hand: bool
+
+    def picture(self, ms: float, timeout: float) -> bytes | None:
+        """The page as it is now, as a PNG; None: it has painted nothing yet."""
+        ...
+
+    def show(self, ms: float, timeout: float) -> None:
+        """Show the page as it is now to nobody, so that the browser has seen the frame too."""
+        ...
+
+    def nudge(self, timeout: float) -> None:
+        """Let the page go on while it waits for something."""
+        ...
+
+
+class _Pictures:
+    """Decodes pictures; one that is like the last is the same object."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self.last: bytes | None = None
+        #: How often the last one has come again.
+        self.alike = 0
+
+    def take(self, text: str) -> bytes:
+        """The bytes of a picture in base64."""
+        if text == self._text and self.last is not None:
+            self.alike += 1
+            return self.last
+        self._text, self.last, self.alike = text, binascii.a2b_base64(text), 0
+        return self.last
+
+
+class BeginFrames:
+    """The headless shell: it shows a frame when it is told to, and hands over what it showed."""
+
+    by_hand = True
+
+    def __init__(self, connection: Connection, session: str, interval: float) -> None:
+        self._connection = connection
+        self._session = session
+        self._interval = interval
+        self._ticks = _EPOCH
+        self._pictures = _Pictures()
+
+    def picture(self, ms: float, timeout: float) -> bytes | None:
+        """The page as it is now, as a PNG; None: it has painted nothing yet."""
+        pictures = self._pictures
+        if pictures.alike >= _STILL and not self._begin(ms, timeout).get("hasDamage", True):
+            return pictures.last
+        text = self._begin(ms, timeout, screenshot=_PNG).get("screenshotData")
+        return pictures.take(text) if text else pictures.last
+
+    def show(self, ms: float, timeout: float) -> None:
+        """Show the page as it is now to nobody: what the compositor does next may depend on what it did before."""
+        if self._begin(ms, timeout).get("hasDamage", True):
+            self._pictures.alike = 0
+
+    def nudge(self, timeout: float) -> None:
+        """Run the page's rendering without showing anything: what is shown is left for the picture."""
+        self._begin(-self._interval, timeout, noDisplayUpdates=True)
+
+    def _begin(self, ms: float, timeout: float, **how: object) -> Values:
+        # The clock never stands still: a frame at the time of the last one would not be begun.
+        self._ticks = max(self._ticks + _NUDGE, _EPOCH + self._interval + ms)
+        params = {"frameTimeTicks": self._ticks, "interval": self._interval, **how}
+        return self._connection.call("HeadlessExperimental.beginFrame", params, session=self._session, timeout=timeout)
+
+
+class Screenshots:
+    """Any other Chromium: it shows frames all the time, and a screenshot waits for the next one."""
+
+    by_hand = False
+
+    def __init__(self, connection: Connection, session: str) -> None:
+        self._connection = connection
+        self._session = session
+        self._pictures = _Pictures()
+
+    def picture(self, ms: float, timeout: float) -> bytes | None:  # noqa: ARG002 - the browser keeps its own time
+        """The page as it is now, as a PNG; None: it has painted nothing yet."""
+        answer = self._connection.call("Page.captureScreenshot", _PNG, session=self._session, timeout=timeout)
+        return self._pictures.take(answer["data"]) if answer.get("data") else None
+
+    def show(self, ms: float, timeout: float) -> None:
+        """Nothing: frames are shown all the time."""
+
+    def nudge(self, timeout: float) -> None:
+        """Nothing: the page goes on by itself."""
+
+
+class Canvases:
+    """The pictures of a canvas, which the page itself makes."""
+
+    def __init__(self) -> None:
+        self._pictures = _Pictures()
+
+    def take(self, text: str) -> bytes:
+        """The bytes of a picture in base64. Raises binascii.Error."""
+        return self._pictures.take(text)

@@ -1,0 +1,358 @@
+"""One page that is rendered: opened, made ready, and moved from frame to frame, always forward, never for ever."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from fractions import Fraction
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from logist.errors import LogistError, RenderFailed
+from logist.render.capture import BeginFrames, Canvases, Capture, Screenshots
+from logist.render.composition import read_props
+from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
+from logist.render.page_events import PageEvents, failure_text
+from logist.render.protocol import NOBODY, Connection, ConnectionLostError, NoAnswerError, ProtocolError, Values
+
+#: What the contract installs in each document.
+_CONTRACT = "__LOGIST_PAGE__"
+#: Pixel formats with transparency: what the page does not paint stays transparent.
+_WITH_ALPHA = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya", "pal8")
+#: Seconds that a page waits for something before a frame is shown to let it go on.
+_NUDGE_AFTER = 0.004
+_PACE = 0.01
+_EXPLAINING = 0.2
+#: In pixels.
+_LEAST_WINDOW = 500
+_TRANSPARENT = {"color": {"r": 0, "g": 0, "b": 0, "a": 0}}
+
+
+class Page:
+    """A composition in a browser. One thread uses it at a time."""
+
+    def __init__(
+        self, connection: Connection, session: str, capture: Capture, events: PageEvents, options: RenderOptions
+    ):
+        self._connection = connection
+        #: The protocol's name for the page.
+        self.session = session
+        self._capture = capture
+        self._events = events
+        self._options = options
+        self._canvases = Canvases()
+        self._timeout = float(options.timeout)
+        #: Documents that have said that they are ready.
+        self._prepared: set[str] = set()
+        #: The frame that comes next.
+        self._next = 0
+
+    @classmethod
+    def open(cls, connection: Connection, url: str, options: RenderOptions) -> Page:
+        """Open a page and load `url` in it. Raises RenderFailed, and UsageProblem for props that are not JSON."""
+        script = contract_script(options)
+        timeout = float(options.timeout)
+        try:
+            session, by_hand = _new_target(connection, options, timeout)
+            events = PageEvents(connection, session, timeout)
+            capture: Capture
+            if by_hand:
+                capture = BeginFrames(connection, session, 1000 * options.fps.denominator / options.fps.numerator)
+            else:
+                capture = Screenshots(connection, session)
+            page = cls(connection, session, capture, events, options)
+            page._prepare(script)
+        except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
+            raise RenderFailed(f"the browser could not open a page: {error}", _AGAIN) from error
+        page._load(url)
+        return page
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the page complained of without failing: its console errors, and what it could not load."""
+        return self._events.notes
+
+    def ready(self) -> None:
+        """Wait until the page has what its first frame needs. Raises RenderFailed."""
+        deadline = time.monotonic() + self._timeout
+        while self._prepare_documents(deadline, _NEVER_READY, leaving=True) or self._events.leaving:
+            if self._events.leaving or not self._events.contexts():
+                self._pause(deadline, _NEVER_READY)
+        self._events.settle()
+        # Every page has been shown as it is before its first frame, and not only those that were slow to get ready:
+        # the browser may draw a layer at the size at which it saw it first.
+        self._taken(self._ms(-1), deadline, _NEVER_READY)
+
+    def frame(self, number: int) -> bytes:
+        """Move on to a frame, and take its picture as a PNG; those before it are replayed unless that is not wanted.
+
+        A picture like the last one is the same object. Raises RenderFailed.
+        """
+        if self._options.warmup is Warmup.REPLAY:
+            self.skip(range(self._next, number))
+        if number < self._next:
+            raise ValueError(f"frame {number} was shown already")
+        self._next = number + 1
+        deadline = time.monotonic() + self._timeout
+        if self._options.mode is Mode.CANVAS:
+            return self._canvas_frame(number, deadline)
+        self._step(number, deadline, seen=True)
+        return self._taken(self._ms(number), deadline, _late(number))
+
+    def skip(self, numbers: Iterable[int]) -> None:
+        """Move on through frames that nobody will see. Raises RenderFailed."""
+        for number in numbers:
+            deadline = time.monotonic() + self._timeout
+            self._step(number, deadline, seen=False)
+            self._shown(number, deadline)
+            self._next = number + 1
+
+    def tracks(self) -> tuple[AudioTrack, ...]:
+        """The sounds that the page has played until now, of all its documents. Raises RenderFailed."""
+        deadline = time.monotonic() + self._timeout
+        found: list[Values] = []
+        for context in self._events.contexts():
+            found += self._evaluate(f"{_CONTRACT}.tracks()", context, deadline, _NO_TRACKS) or []
+        return tuple(_track(values) for values in found)
+
+    def check(self) -> None:
+        """Ask the page for a last sign of life, so that what it threw until now is heard. Raises RenderFailed."""
+        self._evaluate("0", "", time.monotonic() + self._timeout, "the page hangs after its last frame")
+
+    # --- Frames ----------------------------------------------------------------------------------------------------
+
+    def _prepare_documents(self, deadline: float, late: str, *, leaving: bool = False) -> bool:
+        """Have documents that are new get ready; whether there were any, or there are none at all."""
+        contexts = self._events.contexts()
+        new = [context for context in contexts if context not in self._prepared]
+        for context in new:
+            left = f"{_left(deadline) * 1000:.0f}"
+            self._evaluate(f"{_CONTRACT}.ready({left})", context, deadline, late, leaving=leaving)
+            self._prepared.add(context)
+        return bool(new) or not contexts
+
+    def _step(self, number: int, deadline: float, *, seen: bool, stepped: Iterable[str] = ()) -> None:
+        """Move all documents to a frame, parents first, except those that are there already."""
+        late, done = _late(number), set(stepped)
+        # What a step brings into the page has to be there for the frame.
+        while self._prepare_documents(deadline, late) or not done.issuperset(self._events.contexts()):
+            for context in self._events.contexts():
+                if context in self._prepared - done:
+                    self._evaluate(self._step_call(number, seen=seen), context, deadline, late)
+                    done.add(context)
+            if not self._events.contexts():
+                self._pause(deadline, late)
+
+    def _step_call(self, number: int, *, seen: bool) -> str:
+        return f"{_CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
+
+    def _canvas_frame(self, number: int, deadline: float) -> bytes:
+        [main, *_] = self._events.contexts() or ("",)
+        # In one go: a canvas that WebGL draws on may be cleared once the browser has shown it.
+        selector = json.dumps(self._options.canvas_selector)
+        call = f"{self._step_call(number, seen=True)}.then(()=>{_CONTRACT}.canvas({selector}))"
+        text = self._evaluate(call, main, deadline, _late(number))
+        self._step(number, deadline, seen=True, stepped=(main,))
+        self._shown(number, deadline)
+        try:
+            return self._canvases.take(text)
+        except (binascii.Error, TypeError, ValueError) as error:
+            raise RenderFailed(f"the canvas gave no picture of frame {number}", _CANVAS) from error
+
+    def _taken(self, ms: float, deadline: float, late: str) -> bytes:
+        """A picture of the page as it is now."""
+        while True:
+            try:
+                picture = self._capture.picture(ms, _left(deadline))
+            except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
+                raise self._failure(error, late) from error
+            self._events.check()
+            if picture is not None:
+                return picture
+            self._pause(deadline, late)
+
+    def _shown(self, number: int, deadline: float) -> None:
+        try:
+            self._capture.show(self._ms(number), _left(deadline))
+        except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
+            raise self._failure(error, _late(number)) from error
+
+    def _ms(self, number: int) -> float:
+        return number * 1000 * self._options.fps.denominator / self._options.fps.numerator
+
+    # --- Talking with the page -------------------------------------------------------------------------------------
+
+    def _evaluate(self, script: str, context: str, deadline: float, late: str, *, leaving: bool = False) -> Any:
+        """The value of `script` once it is settled. `leaving`: the page may go to another address meanwhile."""
+        params: Values = {"expression": script, "awaitPromise": True, "returnByValue": True}
+        if context:
+            params["uniqueContextId"] = context
+        try:
+            number = self._connection.send("Runtime.evaluate", params, session=self.session, timeout=_left(deadline))
+            answer = self._awaited(number, deadline)
+        except ProtocolError as error:
+            self._events.check()
+            if leaving or not self._events.is_main(context):
+                # The document is gone; whatever came in its place is asked next.
+                return None
+            raise self._failure(error, late) from error
+        except (ConnectionLostError, NoAnswerError) as error:
+            raise self._failure(error, late) from error
+        self._events.check()
+        if "exceptionDetails" in answer:
+            raise self._thrown(answer["exceptionDetails"])
+        return answer["result"].get("value")
+
+    def _awaited(self, number: int, deadline: float) -> Values:
+        while not self._connection.answered(number, within=_NUDGE_AFTER if self._capture.by_hand else _left(deadline)):
+            self._events.check()
+            if _left(deadline) <= 0:
+                raise NoAnswerError
+            self._capture.nudge(_left(deadline))
+        return self._connection.wait(number, timeout=0)
+
+    def _pause(self, deadline: float, late: str) -> None:
+        """Let the page go on for a moment."""
+        try:
+            self._capture.nudge(_left(deadline))
+            self._connection.answered(NOBODY, within=_PACE)
+        except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
+            raise self._failure(error, late) from error
+        self._events.check()
+        if _left(deadline) <= 0:
+            raise self._failure(NoAnswerError(), late)
+
+    def _failure(self, error: Exception, late: str) -> LogistError:
+        """What went wrong, as the page says it itself if it does."""
+        if isinstance(error, ProtocolError):
+            # A document that is gone can't be asked; why it is gone is told a moment later.
+            with suppress(ConnectionLostError):
+                self._connection.answered(NOBODY, within=_EXPLAINING)
+        problem = self._events.problem
+        if problem is not None:
+            return problem
+        if isinstance(error, NoAnswerError):
+            return RenderFailed(f"{late} within {self._timeout:g} s", self._events.hint(_SLOW))
+        return RenderFailed(f"{late}: {error}", self._events.hint(_AGAIN))
+
+    def _thrown(self, details: Values) -> RenderFailed:
+        """What a script of ours came back with: the page's own error, or what the contract misses in it."""
+        message = failure_text(details)
+        hint = next((hint for word, hint in _HINTS.items() if word in message), _CONSOLE)
+        return RenderFailed(message, self._events.hint(hint))
+
+    # --- Opening ---------------------------------------------------------------------------------------------------
+
+    def _prepare(self, script: str) -> None:
+        call = self._call
+        for domain in ("Page", "Runtime", "Inspector", "Log"):
+            call(f"{domain}.enable")
+        call("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        if self._capture.by_hand:
+            call("Page.addScriptToEvaluateOnNewDocument", {"source": _AWAKE, "worldName": "logist"})
+        call("Target.setAutoAttach", {"autoAttach": True, "waitForDebuggerOnStart": False, "flatten": True})
+        size = {"width": self._options.width, "height": self._options.height, "deviceScaleFactor": 1, "mobile": False}
+        call("Emulation.setDeviceMetricsOverride", size)
+        if (self._options.pixel_format or "").startswith(_WITH_ALPHA):
+            call("Emulation.setDefaultBackgroundColorOverride", _TRANSPARENT)
+
+    def _load(self, url: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        try:
+            number = self._connection.send("Page.navigate", {"url": url}, session=self.session, timeout=_left(deadline))
+            answer = self._awaited(number, deadline)
+        except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
+            raise self._failure(error, f"{url} was not loaded") from error
+        if answer.get("errorText"):
+            raise RenderFailed(f"{url} can't be opened: {answer['errorText']}", "check the address, and who serves it")
+        status = self._evaluate(_STATUS, "", deadline, f"{url} was not loaded", leaving=True)
+        if isinstance(status, int) and status >= 400:
+            raise RenderFailed(f"{url} can't be opened: HTTP status {status}", "check the address, and who serves it")
+
+    def _call(self, method: str, params: Values | None = None) -> Values:
+        return self._connection.call(method, params, session=self.session, timeout=self._timeout)
+
+
+#: A page that has asked for no frame may sleep through one that is begun by hand, and be shown as it was before. So it
+#: always asks, out of sight of its own scripts.
+_AWAKE = "(function ask() { requestAnimationFrame(ask); })();"
+_AGAIN = "render again; --browser names another browser"
+_CONSOLE = "open the page in a browser: its console says more"
+_SLOW = "find what never ends there, or give it more time with --timeout"
+_CANVAS = "name it with --canvas-selector, or render with --mode dom"
+#: By what the contract says.
+_HINTS = {
+    "the page threw": _CONSOLE,
+    "canvas": _CANVAS,
+    "no element matches": _CANVAS,
+    "still waits": _SLOW,
+    "has not loaded": _SLOW,
+    "did not reach": _SLOW,
+}
+_NEVER_READY = "the page did not become ready"
+_NO_TRACKS = "the page could not tell its sounds"
+_STATUS = "(performance.getEntriesByType('navigation')[0]||{}).responseStatus"
+
+
+def _track(values: Values) -> AudioTrack:
+    """A sound as the contract tells it, in numbers that are as exact as it has them."""
+    duration = values["duration"]
+    return AudioTrack(
+        source=values["src"],
+        offset=_exact(values["offset"]),
+        seek=_exact(values["seek"]),
+        duration=None if duration is None else _exact(duration),
+        volume=_exact(values["volume"]),
+        fade_in=_exact(values["fadeIn"]),
+        fade_out=_exact(values["fadeOut"]),
+        loop=values["loop"],
+        rate=_exact(values["rate"]),
+    )
+
+
+def _exact(number: float) -> Fraction:
+    # As it is written: 0.1 is meant to be a tenth.
+    return Fraction(repr(number))
+
+
+def _late(number: int) -> str:
+    return f"frame {number} did not come"
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.0)
+
+
+def contract_script(options: RenderOptions) -> str:
+    """What runs in every document before its own scripts. Raises UsageProblem for props that are not JSON."""
+    config: dict[str, Any] = {"seed": options.seed, "fps": [options.fps.numerator, options.fps.denominator]}
+    props = read_props(options.props, Path())
+    if props is not None:
+        config["props"] = json.loads(props)
+    return f"({_contract()})({json.dumps(config)});"
+
+
+@lru_cache(maxsize=1)
+def _contract() -> str:
+    text = resources.files("logist.render").joinpath("contract.js").read_text(encoding="utf-8")
+    return text.strip().rstrip(";")
+
+
+def _new_target(connection: Connection, options: RenderOptions, timeout: float) -> tuple[str, bool]:
+    """A new page: its session, and whether frames are begun by hand in it."""
+    params: Values = {"url": "about:blank", "newWindow": True, "enableBeginFrameControl": True}
+    # The page is given its size later; a browser with real windows takes no pictures of one that is too small.
+    params |= {"width": max(options.width, _LEAST_WINDOW), "height": max(options.height, _LEAST_WINDOW)}
+    target = connection.call("Target.createTarget", params, timeout=timeout)
+    attach = {"targetId": target["targetId"], "flatten": True}
+    session = str(connection.call("Target.attachToTarget", attach, timeout=timeout)["sessionId"])
+    try:
+        connection.call("HeadlessExperimental.enable", session=session, timeout=timeout)
+    except ProtocolError:
+        return session, False
+    return session, True

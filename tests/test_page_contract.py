@@ -1,0 +1,676 @@
+"""The page contract in a real browser: every clock shows its frame, and history is the same however it is met.
+
+Pages show numbers as bars (tests/pictures.py) or tell values as JSON on their console, which a page's notes hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pictures
+import pytest
+
+from logist.errors import RenderFailed
+from logist.render.browser import find_browser
+from logist.render.launch import RunningBrowser, open_browser
+from logist.render.options import AudioTrack, Mode, RenderOptions
+from logist.render.page import Page
+
+ASSETS = Path(__file__).resolve().parents[1] / "examples" / "compositions" / "assets"
+CANVAS = (
+    "<canvas width=160 height=90></canvas><script>const g = document.querySelector('canvas').getContext('2d')</script>"
+)
+NTSC = Fraction(30000, 1001)
+#: Where frame numbers that are reckoned with floats go wrong, beside all of the first second.
+FRAMES = [*range(34), 61, 62, 63, 111, 112]
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path: str) -> Iterator[RunningBrowser]:
+    """One browser for all pages of this file."""
+    with open_browser(find_browser(browser_path, os.environ)) as running:
+        yield running
+
+
+class Studio:
+    """Opens pages that a test writes."""
+
+    def __init__(self, browser: RunningBrowser, folder: Path) -> None:
+        self._browser = browser
+        self.folder = folder
+
+    def write(self, body: str, name: str = "page.html") -> str:
+        """A page's URL."""
+        style = "body { margin: 0; background: #888 } canvas, svg { display: block }"
+        head = f"<!doctype html><meta charset=utf-8><style>{style}</style>"
+        tell = "const tell = (value) => console.error(JSON.stringify(value))"
+        script = f"<script>{pictures.SCRIPT}{tell}</script>"
+        (self.folder / name).write_text(f"{head}<body>{script}{body}", encoding="utf-8")
+        return (self.folder / name).as_uri()
+
+    def open(self, body: str, **options: Any) -> Page:
+        """A page that is ready for its first frame."""
+        given = {"width": 160, "height": 90, "mode": Mode.DOM, "timeout": Fraction(20), **options}
+        page = self._browser.open_page(self.write(body), RenderOptions(**given))
+        page.ready()
+        return page
+
+    def numbers(self, body: str, frames: Iterable[int], **options: Any) -> list[int]:
+        """What a page shows at some frames."""
+        page = self.open(body, **options)
+        return [pictures.bars(pictures.picture(page.frame(frame))) for frame in frames]
+
+    def told(self, body: str, frames: int, **options: Any) -> list[Any]:
+        """What a page tells during its first frames, of which only the last is looked at."""
+        page = self.open(body, **options)
+        page.frame(frames - 1)
+        page.check()
+        return [json.JSONDecoder().raw_decode(note)[0] for note in page.notes]
+
+
+@pytest.fixture
+def studio(browser: RunningBrowser, tmp_path: Path) -> Studio:
+    return Studio(browser, tmp_path)
+
+
+# --- Time ------------------------------------------------------------------------------------------------------------
+
+#: How pages come to the number of their frame, most of them rounding down as people do. FPS and `put` are given.
+CLOCKS = {
+    "performance.now": "every(() => put(Math.floor(performance.now() / 1000 * FPS)))",
+    "the frame's timestamp": "let t = 0; every(() => put(Math.floor(t * FPS / 1000)), (time) => (t = time))",
+    "document.timeline": "every(() => put(Math.floor(document.timeline.currentTime / (1000 / FPS))))",
+    "Date.now": "const began = Date.now(); every(() => put(Math.floor((Date.now() - began) / 1000 * FPS)))",
+    "new Date": "const began = new Date(); every(() => put(Math.floor((new Date() - began) / 1000 * FPS)))",
+    "setInterval": "let n = 0; put(n); setInterval(() => put(++n), 1000 / FPS)",
+    "setTimeout": "let n = -1; (function f() { put(++n); setTimeout(f, 1000 / FPS) })()",
+    "counting": "let n = 0; requestAnimationFrame(function f() { put(n++); requestAnimationFrame(f) })",
+    "event.timeStamp": "every(() => put(Math.floor(new Event('x').timeStamp / 1000 * FPS)))",
+    "CSS": "every(() => put(Math.round(getComputedStyle(css).left.slice(0, -2) / 10 * FPS)))",
+    "Web Animations": "const a = css.animate({}, 1e6); every(() => put(Math.floor(a.currentTime / 1000 * FPS)))",
+    "SMIL": "every(() => put(Math.round(smil.x.animVal.value / 10 * FPS)))",
+    "closed shadow root": """
+        const root = document.createElement("div").attachShadow({ mode: "closed" });
+        document.body.append(root.host);
+        root.innerHTML = `<style>@keyframes go { to { left: 9990px } }
+          i { position: absolute; left: 0; animation: go 999s linear }</style><i></i>`;
+        every(() => put(Math.round(getComputedStyle(root.lastChild).left.slice(0, -2) / 10 * FPS)))""",
+    "helios and a loop": "every(() => put(at))",
+    "helios": "seekers.push(put)",
+    "GSAP": "timelines.push((seconds) => put(Math.round(seconds * FPS)))",
+    "__HELIOS_VIRTUAL_TIME__": "every(() => put(Math.floor(__HELIOS_VIRTUAL_TIME__ / 1000 * FPS)))",
+}  # fmt: skip
+CLOCK_PAGE = """
+<style>@keyframes go { to { left: 9990px } } #css { position: absolute; left: 0; animation: go 999s linear }</style>
+<div id=css></div>
+<svg width=0 height=0><rect id=smil><animate attributeName=x from=0 to=9990 dur=999s /></rect></svg>
+<canvas width=160 height=160></canvas>
+<script>
+  const g = document.querySelector("canvas").getContext("2d"), seekers = [], timelines = [];
+  let at = 0;
+  const every = (draw, take = () => {}) => {
+    draw();
+    requestAnimationFrame((time) => { take(time); every(draw, take) });
+  };
+  window.helios = { fps: { value: FPS }, seek(frame) { at = frame; seekers.forEach((seek) => seek(frame)) } };
+  window.__helios_gsap_timeline__ = { seek(seconds) { timelines.forEach((seek) => seek(seconds)) } };
+</script>
+"""
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("fps", [Fraction(30), Fraction(24), NTSC], ids=str)
+def test_every_clock_shows_every_frame_once(studio: Studio, fps: Fraction, mode: Mode) -> None:
+    scripts = (
+        f"<script>{{ const put = (n) => paint(g, n, {row}); {script} }}</script>"
+        for row, script in enumerate(CLOCKS.values())
+    )
+    body = (CLOCK_PAGE + "".join(scripts)).replace("FPS", f"({fps.numerator} / {fps.denominator})")
+    page = studio.open(body, fps=fps, mode=mode, height=160)
+    shown: dict[str, list[int]] = {clock: [] for clock in CLOCKS}
+    for frame in FRAMES:
+        image = pictures.picture(page.frame(frame))
+        for row, clock in enumerate(CLOCKS):
+            shown[clock].append(pictures.bars(image, row))
+    assert shown == dict.fromkeys(CLOCKS, FRAMES)
+
+
+def test_a_date_is_a_date_in_every_other_respect(studio: Studio) -> None:
+    [told] = studio.told(
+        """<script>
+        class Own extends Date {}
+        tell([new Own().toISOString(), new Own() instanceof Date, new Date(5).getTime(), new Date(2020, 1, 2).getDate(),
+          Date.parse("2020-01-01T00:00:00Z"), Date.UTC(2020, 0), new Date().constructor === Date, typeof Date(),
+          Object.prototype.toString.call(new Date()), structuredClone(new Date()).getTime(), Date.length,
+          new Intl.DateTimeFormat("en", { timeZone: "UTC", year: "numeric" }).format()])
+        </script>""",
+        1,
+    )
+    began = 1_704_067_200_000
+    assert told == [
+        *("2024-01-01T00:00:00.000Z", True, 5, 2, 1_577_836_800_000, 1_577_836_800_000),
+        *(True, "string", "[object Date]", began, 7, "2024"),
+    ]
+
+
+def test_timers_fire_in_the_order_of_their_times_with_the_clock_at_each(studio: Studio) -> None:
+    [told] = studio.told(
+        """<script>
+        const seen = [], note = (name) => seen.push(name + "@" + Math.round(performance.now()));
+        setTimeout(note, 20, "late");
+        setTimeout(() => { note("early"); Promise.resolve().then(() => note("its promise")) }, 10);
+        setTimeout(() => note("second of two"), 10);
+        const never = setTimeout(note, 15, "never");
+        clearTimeout(never);
+        setTimeout("note('a string')", 12);
+        let left = 2;
+        const often = setInterval(() => { note("often"); if (--left === 0) clearInterval(often) }, 8);
+        setTimeout(() => tell(seen), 33);
+        </script>""",
+        2,
+    )
+    assert told == [
+        *("often@8", "early@10", "its promise@10", "second of two@10", "a string@12", "often@16", "late@20"),
+    ]
+
+
+def test_timers_without_a_delay_come_to_an_end_within_a_frame(studio: Studio) -> None:
+    body = "<script>let n = 0; (function f() { n += 1; setTimeout(f, 0) })(); setTimeout(() => tell(n), 99)</script>"
+    [count] = studio.told(body, 4)
+    # The first five at once, then one every four milliseconds, as in any browser.
+    assert 20 < count < 40
+
+
+def test_a_frame_asked_for_in_a_frame_is_the_next_one(studio: Studio) -> None:
+    [told] = studio.told(
+        """<script>
+        const seen = [];
+        let other;
+        requestAnimationFrame(() => {
+          seen.push("a");
+          cancelAnimationFrame(other);
+          requestAnimationFrame(() => seen.push("next"));
+        });
+        other = requestAnimationFrame(() => seen.push("cancelled"));
+        requestIdleCallback((deadline) => { while (deadline.timeRemaining() > 0); seen.push("idle") });
+        setTimeout(() => tell(seen), 40);
+        </script>""",
+        3,
+    )
+    assert told == ["a", "idle", "next"]
+
+
+# --- Chance ----------------------------------------------------------------------------------------------------------
+
+CHANCE = """<script>
+tell([Math.random(), Math.random(), crypto.randomUUID(), [...crypto.getRandomValues(new Uint16Array(2))]])
+</script>"""
+
+
+def test_chance_follows_from_the_seed(studio: Studio) -> None:
+    first, again, other = (studio.told(CHANCE, 1, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    [[number, next_number, name, words]] = first
+    assert 0 <= number < 1
+    assert number != next_number
+    assert name[14] == "4"
+    assert words != [0, 0]
+
+
+# --- Animations ------------------------------------------------------------------------------------------------------
+
+ANIMATED = """<style>
+  @keyframes go { to { left: 100px } }
+  #box { position: absolute; left: 0 }
+  .once { animation: go 100ms linear 2 50ms }
+  .long { animation: go 1s linear }
+  .stop { animation-play-state: paused }
+  .moved { transition: left 200ms linear; left: 100px !important }
+  .back { transition: left 200ms linear }
+</style><div id=box></div>
+<script>
+  const seen = [], acts = {};
+  let frame = -1;
+  const left = () => Math.round(10 * parseFloat(getComputedStyle(box).left)) / 10;
+  const on = (...names) => names.forEach((name) =>
+    box.addEventListener(name, (event) => seen.push([name, frame + 1, event.elapsedTime])));
+  requestAnimationFrame(function f() {
+    frame += 1;
+    acts[frame]?.();
+    requestAnimationFrame(f);
+  });
+</script>"""
+
+
+def test_the_events_of_a_css_animation_come_at_their_frames(studio: Studio) -> None:
+    script = """<script>
+    on("animationstart", "animationiteration", "animationend", "animationcancel");
+    acts[2] = () => (box.className = "once");
+    acts[12] = () => tell(seen);
+    </script>"""
+    # It is there from frame 2 on; 50 ms later, at frame 4, it starts; events come before the frame's callbacks.
+    assert studio.told(ANIMATED + script, 13) == [
+        [["animationstart", 4, 0], ["animationiteration", 7, 0.1], ["animationend", 10, 0.2]]
+    ]
+
+
+def test_styles_pause_their_animations_and_let_them_go_on(studio: Studio) -> None:
+    script = """<script>
+    for (let n = 0; n < 12; n += 1) acts[n] = () => {
+      if (n === 0) box.className = "long";
+      if (n === 4) box.className = "long stop";
+      if (n === 7) box.className = "long";
+      seen.push(left());
+      if (n === 11) tell(seen);
+    };
+    </script>"""
+    assert studio.told(ANIMATED + script, 12) == [[0, 3.3, 6.7, 10, 13.3, 13.3, 13.3, 13.3, 16.7, 20, 23.3, 26.7]]
+
+
+def test_a_transition_starts_when_a_class_changes_and_turns_around_midway(studio: Studio) -> None:
+    script = """<script>
+    on("transitionrun", "transitionend", "transitioncancel");
+    for (let n = 0; n < 11; n += 1) acts[n] = () => {
+      if (n === 1) box.className = "moved";
+      if (n === 4) box.className = "back";
+      seen.push(left());
+      if (n === 10) tell(seen);
+    };
+    </script>"""
+    assert studio.told(ANIMATED + script, 11) == [
+        [
+            *(0, 0, ["transitionrun", 2, 0], 16.7, 33.3, 50),
+            # It goes back in the time that it came in.
+            *(["transitioncancel", 5, 0.1], ["transitionrun", 5, 0], 33.3, 16.7, ["transitionend", 7, 0.1], 0, 0, 0, 0),
+        ]
+    ]
+
+
+def test_an_animation_ends_at_its_frame_and_can_begin_again(studio: Studio) -> None:
+    script = """<script>
+    const once = box.animate({ left: ["0px", "100px"] }, 100);
+    once.finished.then(() => seen.push(["finished", frame + 1]));
+    once.onfinish = (e) => {
+      seen.push(["finish", frame + 1, e.currentTime, once.playState]);
+      if (frame < 5) once.play();
+    };
+    acts[1] = () => seen.push([once.playState, Math.round(once.currentTime), once.startTime]);
+    acts[8] = () => tell(seen);
+    </script>"""
+    # Which of the two comes first is not told; both come with frame 3.
+    [told] = studio.told(ANIMATED + script, 9)
+    assert told[0] == ["running", 33, 0]
+    assert sorted(told[1:], key=str) == sorted(
+        [["finished", 3], ["finish", 3, 100, "finished"], ["finish", 6, 100, "finished"]], key=str
+    )
+
+
+def test_an_animation_does_what_its_page_asks_of_it(studio: Studio) -> None:
+    script = """<script>
+    const a = box.animate({ left: ["0px", "100px"] }, 1000);
+    const ask = { 2: () => a.pause(), 4: () => a.play(), 6: () => a.reverse(), 8: () => (a.playbackRate = 2),
+      10: () => (a.currentTime = 900), 11: () => a.updatePlaybackRate(-1), 14: () => a.cancel() };
+    a.finished.catch(() => seen.push("rejected"));
+    for (let n = 0; n < 16; n += 1) acts[n] = () => {
+      ask[n]?.();
+      seen.push(left());
+      if (n === 15) tell([seen, a.playState]);
+    };
+    </script>"""
+    assert studio.told(ANIMATED + script, 16) == [
+        [[0, 3.3, 6.7, 6.7, 6.7, 10, 13.3, 10, 6.7, 13.3, 90, 96.7, 93.3, 90, 0, "rejected", 0], "idle"]
+    ]
+
+
+def test_an_animation_that_is_over_runs_back_when_it_is_turned_around(studio: Studio) -> None:
+    script = """<script>
+    const a = box.animate({ left: ["0px", "100px"] }, { duration: 100, fill: "both" });
+    for (let n = 0; n < 9; n += 1) acts[n] = () => {
+      if (n === 4) a.updatePlaybackRate(-1);
+      if (n === 6) a.reverse();
+      seen.push(left(), a.playState[0]);
+      if (n === 8) tell(seen);
+    };
+    </script>"""
+    [told] = studio.told(ANIMATED + script, 9)
+    assert told[::2] == [0, 33.3, 66.7, 100, 100, 66.7, 33.3, 66.7, 100]
+    assert "".join(told[1::2]) == "rrrfrrrrf"
+
+
+def test_what_a_page_pauses_itself_stays_where_it_is(studio: Studio) -> None:
+    script = """<script>
+    const a = box.animate({ left: ["0px", "100px"] }, { duration: 1000, fill: "both" });
+    a.pause();
+    // As libraries do that drive a page's animations themselves.
+    for (let n = 0; n < 5; n += 1) acts[n] = () => { a.currentTime = 100 * n; seen.push(left(), a.playState) };
+    acts[5] = () => tell(seen);
+    </script>"""
+    [told] = studio.told(ANIMATED + script, 6)
+    assert told == [0, "paused", 10, "paused", 20, "paused", 30, "paused", 40, "paused"]
+
+
+def test_an_animation_that_is_shorter_than_loading_is_still_seen_from_its_beginning(studio: Studio) -> None:
+    (studio.folder / "slow.js").write_text("for (let n = 0; n < 3e8; n += 1);", encoding="utf-8")
+    script = """<script>box.style.animation = "go 100ms linear"; left()</script><script src=slow.js></script>
+    <script>for (let n = 0; n < 4; n += 1) acts[n] = () => { seen.push(left()); if (n === 3) tell(seen) };</script>"""
+    assert studio.told(ANIMATED + script, 4) == [[0, 33.3, 66.7, 0]]
+
+
+# --- History ---------------------------------------------------------------------------------------------------------
+
+WALK = """<script>
+g.fillRect(0, 0, 160, 90);
+let [x, y, before] = [80, 45, 0];
+requestAnimationFrame(function walk(time) {
+  x += (Math.random() - 0.5) * (time - before) / 2;
+  y += (Math.random() - 0.5) * (time - before) / 2;
+  before = time;
+  g.fillStyle = `hsl(${time / 5} 80% 60%)`;
+  g.fillRect(x, y, 6, 6);
+  requestAnimationFrame(walk);
+});
+</script>"""
+SWITCHED = """<style>
+  i { position: absolute; width: 20px; height: 20px; background: #fc0; transition: all 150ms; left: 10px; top: 20px }
+  .on i { left: 120px; background: #06f; border-radius: 10px }
+</style><i></i><script>
+  const box = document.querySelector("i");
+  setInterval(() => document.body.classList.toggle("on"), 130);
+  box.addEventListener("transitionend", () => (box.style.top = `${20 + 40 * Math.random()}px`));
+</script>"""
+
+
+@pytest.mark.parametrize(("body", "mode"), [(CANVAS + WALK, Mode.CANVAS), (SWITCHED, Mode.DOM)], ids=["canvas", "dom"])
+def test_a_page_that_begins_later_shows_what_the_whole_shows(studio: Studio, body: str, mode: Mode) -> None:
+    whole = studio.open(body, mode=mode)
+    expected = [pictures.pixels(pictures.picture(whole.frame(frame))) for frame in range(24)]
+    assert len(set(expected)) > 12
+    for start in (1, 8, 17):
+        page = studio.open(body, mode=mode)
+        for frame in range(start, min(start + 7, 24)):
+            assert pictures.pixels(pictures.picture(page.frame(frame))) == expected[frame], (start, frame)
+
+
+# --- What is waited for ----------------------------------------------------------------------------------------------
+
+
+def make_images(folder: Path, count: int) -> None:
+    for number in range(count):
+        pictures.write_png(folder / f"{number}.png", pictures.drawn(number, 160, 90))
+
+
+def test_pictures_are_there_in_the_frame_that_asks_for_them(studio: Studio) -> None:
+    make_images(studio.folder, 12)
+    number = "Math.round(performance.now() * 30 / 1000)"
+    drawn = f"""{CANVAS}<script>requestAnimationFrame(function f() {{
+      const image = new Image();
+      image.onload = () => g.drawImage(image, 0, 0);
+      image.src = `${{{number}}}.png`;
+      requestAnimationFrame(f);
+    }})</script>"""
+    element = f"""<img id=image><script>requestAnimationFrame(function f() {{
+      image.src = `${{{number}}}.png`;
+      requestAnimationFrame(f);
+    }})</script>"""
+    rules = "".join(f".b{n} {{ background: url({n}.png) }}" for n in range(12))
+    styled = f"""<style>{rules}</style><div id=box style="height: 90px"></div>
+    <script>requestAnimationFrame(function f() {{
+      box.className = `b${{{number}}}`;
+      requestAnimationFrame(f);
+    }})</script>"""
+    inline = styled.replace("box.className = `b", "box.style.background = `url(").replace("}`;", "}.png)`;")
+    for body in (drawn, element, styled, inline.replace(rules, "")):
+        assert studio.numbers(body, range(12)) == list(range(12)), body
+    assert studio.numbers(drawn, range(12), mode=Mode.CANVAS) == list(range(12))
+
+
+def test_lazy_pictures_are_there_before_they_come_into_view(studio: Studio) -> None:
+    make_images(studio.folder, 6)
+    body = """<div id=far style="position: absolute; top: 9000px"><img src=5.png loading=lazy></div>
+    <script>setTimeout(() => (far.style.top = 0), 60)</script>"""
+    assert studio.numbers(body, [2, 3]) == [5, 5]
+
+
+def test_the_clock_waits_for_what_a_page_fetches(studio: Studio) -> None:
+    (studio.folder / "base.json").write_text('{"base": 100}', encoding="utf-8")
+    body = """<script>
+    let base = 0, count = 0;
+    show(0);
+    setTimeout(async () => { base = (await (await fetch("base.json")).json()).base; show(base) }, 50);
+    requestAnimationFrame(function f() {
+      const request = new XMLHttpRequest();
+      request.open("GET", "base.json");
+      request.onload = () => show(base + count++);
+      request.send();
+      requestAnimationFrame(f);
+    });
+    </script>"""
+    assert studio.numbers(body, range(6)) == [0, 1, 102, 103, 104, 105]
+
+
+def test_work_that_is_spread_over_tasks_is_done_within_its_frame(studio: Studio) -> None:
+    body = """<script>
+    const channel = new MessageChannel();
+    let frame = -1, left;
+    channel.port1.onmessage = () => (left-- > 0 ? channel.port2.postMessage(0) : show(frame));
+    requestAnimationFrame(function f() {
+      [frame, left] = [frame + 1, 9];
+      channel.port2.postMessage(0);
+      requestAnimationFrame(f);
+    });
+    </script>"""
+    assert studio.numbers(body, range(5)) == list(range(5))
+
+
+def test_fonts_are_there_at_the_first_frame(studio: Studio) -> None:
+    shutil.copy(ASSETS / "dots.woff2", studio.folder)
+    body = """<style>@font-face { font-family: Dots; src: url(dots.woff2) }</style><canvas></canvas><script>
+    const context = document.querySelector("canvas").getContext("2d");
+    requestAnimationFrame(() => {
+      context.font = "100px Dots";
+      tell(context.measureText("00").width);
+    });
+    </script>"""
+    assert studio.told(body, 1) == [pytest.approx(140, abs=0.01)]
+
+
+@pytest.mark.parametrize(
+    "wait", ["setTimeout(done, 25)", "requestAnimationFrame(done)", "document.fonts.ready.then(done)"]
+)
+def test_a_frame_is_taken_when_the_page_says_that_it_is_stable(studio: Studio, wait: str) -> None:
+    body = """<script>
+    let at = 0;
+    window.helios = {
+      fps: { value: 30 },
+      seek(frame) { at = frame },
+      async waitUntilStable() { await new Promise((done) => WAIT); show(at) },
+    };
+    </script>"""
+    assert studio.numbers(body.replace("WAIT", wait), range(4)) == list(range(4))
+
+
+# --- What compositions publish ---------------------------------------------------------------------------------------
+
+
+def test_props_and_the_virtual_time_are_there_before_the_first_script(studio: Studio) -> None:
+    seen = "__HELIOS_PROPS__, __HELIOS_VIRTUAL_TIME__, Object.keys(window).includes('__LOGIST_PAGE__')"
+    body = f"<script>tell([{seen}])</script>"
+    assert studio.told(body, 1, props='{"title": "Hello"}') == [[{"title": "Hello"}, 0, False]]
+
+
+@pytest.mark.parametrize(
+    ("fps", "own", "expected"),
+    [
+        (Fraction(30), "60", [0, 2, 4, 62, 122]),
+        (Fraction(60), "30", [0, 0, 1, 15, 30]),
+        (Fraction(25), "30", [0, 1, 2, 37, 73]),
+        (NTSC, "29.97", [0, 1, 2, 31, 61]),
+        (NTSC, "30", [0, 1, 2, 31, 61]),
+    ],
+    ids=str,
+)
+def test_helios_is_told_its_own_frame_number(studio: Studio, fps: Fraction, own: str, expected: Sequence[int]) -> None:
+    body = f"<script>window.helios = {{ fps: {{ value: {own} }}, seek(frame) {{ show(frame) }} }}</script>"
+    assert studio.numbers(body, [0, 1, 2, 31, 61], fps=fps) == expected
+
+
+def test_a_page_that_follows_the_virtual_time_may_stand_between_its_own_frames(studio: Studio) -> None:
+    # As Helios' core does: an accessor in place of the value, and a wait until what was told and what came agree.
+    body = """<script>
+    let time = 0, current = 0;
+    Object.defineProperty(window, "__HELIOS_VIRTUAL_TIME__", {
+      configurable: true, get: () => time, set(value) { time = value; current = value / 1000 * 24 },
+    });
+    window.helios = {
+      fps: { value: 24 },
+      get currentFrame() { return { value: current } },
+      seek(frame) { current = frame },
+      async waitUntilStable() {
+        while (Math.abs(time / 1000 * 24 - current) > 0.01) await new Promise(requestAnimationFrame);
+        show(Math.round(current * 30 / 24));
+      },
+    };
+    </script>"""
+    assert studio.numbers(body, range(8)) == list(range(8))
+
+
+@pytest.mark.parametrize("paused", ["true", "false"])
+def test_a_timeline_stands_at_its_frame_whether_it_runs_by_itself_or_not(studio: Studio, paused: str) -> None:
+    body = """<script>
+    let at = 0, most = 0, before = 0;
+    const place = (seconds) => { at = seconds; most = Math.max(most, at) };
+    window.__helios_gsap_timeline__ = { paused: () => PAUSED, time: () => at, seek: place };
+    requestAnimationFrame(function tick(now) {
+      if (!PAUSED) place(at + (now - before) / 1000);
+      before = now;
+      show(Math.round(at * 30));
+      requestAnimationFrame(tick);
+    });
+    setTimeout(() => tell(Math.round(most * 30)), 290);
+    </script>"""
+    page = studio.open(body.replace("PAUSED", paused))
+    assert [pictures.bars(pictures.picture(page.frame(frame))) for frame in range(10)] == list(range(10))
+    # Never further than its frame: what happens at the next one must not happen in this.
+    assert page.notes[0].startswith("8 ")
+
+
+# --- Documents in the page -------------------------------------------------------------------------------------------
+
+
+def test_documents_in_the_page_have_the_same_clock(studio: Studio) -> None:
+    clock = "show(Math.floor(performance.now() / 1000 * 30)); requestAnimationFrame(f)"
+    studio.write(f"<script>(function f() {{ {clock} }})()</script>", "inner.html")
+    body = "<iframe src=inner.html style='border: 0; display: block; width: 160px; height: 90px'></iframe>"
+    assert studio.numbers(body, FRAMES) == FRAMES
+
+
+# --- Video and sound -------------------------------------------------------------------------------------------------
+
+VIDEO_STYLE = "<style>video { display: block; width: 160px; height: 90px }</style>"
+
+
+@pytest.mark.parametrize("fps", [Fraction(30), Fraction(24), NTSC], ids=str)
+def test_a_video_shows_each_of_its_frames_at_its_frame(studio: Studio, fps: Fraction) -> None:
+    pictures.make_video(studio.folder / "v.webm", range(40), fps=fps)
+    assert studio.numbers(f"{VIDEO_STYLE}<video src=v.webm muted></video>", range(34), fps=fps) == list(range(34))
+    # And when those before it were not looked at.
+    assert studio.numbers(f"{VIDEO_STYLE}<video src=v.webm autoplay></video>", [5, 6, 31], fps=fps) == [5, 6, 31]
+
+
+@pytest.mark.parametrize("asking", ["requestAnimationFrame(draw)", "v.requestVideoFrameCallback(draw)"])
+def test_a_video_that_is_drawn_on_a_canvas_is_at_its_frame_too(studio: Studio, asking: str) -> None:
+    pictures.make_video(studio.folder / "v.webm", range(20), fps=Fraction(30))
+    body = f"""{CANVAS}<script>
+    const v = document.createElement("video");
+    v.src = "v.webm";
+    v.play();
+    (function draw() {{ g.drawImage(v, 0, 0); {asking} }})();
+    </script>"""
+    assert studio.numbers(body, range(20), mode=Mode.CANVAS) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "frames", "expected"),
+    [
+        ("data-helios-offset=0.1 data-helios-seek=0.2", range(7), [6, 6, 6, 6, 7, 8, 9]),
+        ("data-helios-seek=0.5", range(3), [15, 16, 17]),
+        ("playbackrate=2", range(4), [0, 2, 4, 6]),
+        ("loop", range(18, 23), [18, 19, 0, 1, 2]),
+        ("", range(18, 22), [18, 19, 19, 19]),
+    ],
+)
+def test_a_video_follows_its_attributes(
+    studio: Studio, attributes: str, frames: Iterable[int], expected: Sequence[int]
+) -> None:
+    pictures.make_video(studio.folder / "v.webm", range(20), fps=Fraction(30))
+    assert studio.numbers(f"{VIDEO_STYLE}<video src=v.webm muted {attributes}></video>", frames) == expected
+
+
+def test_a_video_stands_where_its_page_puts_it(studio: Studio) -> None:
+    pictures.make_video(studio.folder / "v.webm", range(20), fps=Fraction(30))
+    body = f"""{VIDEO_STYLE}<video id=v src=v.webm muted></video><script>
+    window.helios = {{ fps: {{ value: 30 }}, seek(frame) {{ v.currentTime = (19 - frame) / 30 }} }};
+    </script>"""
+    assert studio.numbers(body, range(20)) == list(range(19, -1, -1))
+
+
+def test_the_sounds_of_a_page_are_told_as_they_are_to_be_heard(studio: Studio) -> None:
+    shutil.copy(ASSETS / "chime.wav", studio.folder)
+    pictures.make_video(studio.folder / "v.webm", range(4), fps=Fraction(30))
+    body = """
+    <audio src=chime.wav data-helios-offset=1.5 data-helios-seek=0.25
+      data-helios-fade-in=0.1 data-helios-fade-out=0.2></audio>
+    <audio src=chime.wav loop playbackrate=2 id=quiet></audio>
+    <audio src=chime.wav data-helios-no-audio></audio>
+    <video src=v.webm muted></video>
+    <script>
+    quiet.volume = 0.5;
+    const sound = new Audio("chime.wav"), unheard = new Audio("chime.wav");
+    setTimeout(() => sound.play(), 100);
+    setTimeout(() => sound.pause(), 300);
+    </script>"""
+    page = studio.open(body)
+    page.frame(12)
+    url = (studio.folder / "chime.wav").as_uri()
+    assert page.tracks() == (
+        AudioTrack(url, Fraction("1.5"), Fraction("0.25"), fade_in=Fraction("0.1"), fade_out=Fraction("0.2")),
+        AudioTrack(url, volume=Fraction("0.5"), loop=True, rate=Fraction(2)),
+        AudioTrack(url, Fraction("0.1"), duration=Fraction("0.2")),
+    )
+
+
+# --- What goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("requestAnimationFrame(() => { throw new Error('in a frame') })", "in a frame"),
+        ("setTimeout(() => { throw new TypeError('in a timer') }, 20)", "in a timer"),
+        ("window.helios = { seek() { throw new Error('in seek') } }", "in seek"),
+        ("window.helios = { seek() {}, waitUntilStable: () => Promise.reject(new Error('unstable')) }", "unstable"),
+        ("const { port1, port2 } = new MessageChannel(); (port1.onmessage = () => port2.postMessage(0))()", "to rest"),
+    ],
+)
+def test_what_a_page_throws_is_what_the_render_says(studio: Studio, script: str, message: str) -> None:
+    with pytest.raises(RenderFailed, match=message):
+        studio.told(f"<script>{script}</script>", 3)
+
+
+def test_a_page_that_is_never_stable_is_told_from_one_that_is_slow(studio: Studio) -> None:
+    body = "<script>window.helios = { seek() {}, waitUntilStable: () => new Promise(() => {}) }</script>"
+    with pytest.raises(RenderFailed, match=r"still waits for helios\.waitUntilStable\(\)"):
+        studio.told(body, 1, timeout=Fraction(1))
+
+
+def test_timers_that_set_more_and_more_timers_end_the_render(studio: Studio) -> None:
+    body = "<script>(function f() { setTimeout(f, 0); setTimeout(f, 0); setTimeout(f, 0) })()</script>"
+    with pytest.raises(RenderFailed, match=r"timers are due in one frame|still waits for its own scripts"):
+        studio.told(body, 30, timeout=Fraction(2))
