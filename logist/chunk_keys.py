@@ -62,7 +62,7 @@ class ChunkKeys:
         places = [self._place(word) for word in (*input_words(chunk.command), *self._spec.inputs, *chunk.inputs)]
         page = page_of(chunk.command)
         if page is not None:
-            places += self._page_files(self._place(page))
+            places += self._page_files(self._page_place(page))
         return self._known(places, (*self._spec.inputs, *chunk.inputs))
 
     def of_merge(self, parts: Iterable[tuple[str, Output | None]]) -> str:
@@ -88,6 +88,16 @@ class ChunkKeys:
 
     def _place(self, name: str) -> str:
         return os.path.normpath(os.path.join(self._job_dir, name))  # noqa: PTH118 - thousands of words
+
+    def _page_place(self, page: str) -> str:
+        """The file that the page's name stands for: of a folder its index, of a file: URL what that says."""
+        if page.startswith("file://"):
+            # Only needed here, and slow to import.
+            from urllib.parse import unquote, urlsplit
+
+            page = unquote(urlsplit(page).path, errors="surrogateescape")
+        place = self._place(page)
+        return f"{place}/index.html" if os.path.isdir(place) else place  # noqa: PTH112
 
     def _page_files(self, page: str) -> tuple[str, ...]:
         if page not in self._pages:

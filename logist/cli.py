@@ -74,6 +74,8 @@ TOP_COMMANDS: Sections = {
         "init": LazyCommand("project:init", "Prepare this folder for jobs."),
         "job": LazyCommand("logist.cli:job", "Create, run, inspect, and decide on jobs."),
         "role": LazyCommand("logist.cli:role", "The roles and who plays them."),
+        "render": LazyCommand("render:render", "Make a video of a composition: HTML, canvas, CSS."),
+        "export-job": LazyCommand("export_job:export_job", "Cut a render into chunks, as JSON."),
         "merge": LazyCommand("merge:merge", "Make one video of several."),
     },
     "Help and upkeep": {

@@ -9,16 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from logist.errors import AgentUnavailable
 
 HELIOS = "helios"
 LOGIST = "logist"
-#: Commands of Helios that Logist has under the same name.
-SHARED_COMMANDS = frozenset({"merge", "render"})
-#: Those that run on Logist where Helios is not installed.
-OWN_COMMANDS = frozenset({"merge"})
+#: Commands of Helios that Logist has under the same name: they run on it where Helios is not installed.
+OWN_COMMANDS = frozenset({"merge", "render"})
 
 #: What JavaScript takes for white space. Python's set has 1c to 1f and 85 too, and no byte order mark.
 _SPACES = "\t\n\v\f\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -31,7 +30,15 @@ _SIMPLE = re.compile(r"[\t-\r !#-&(-\[\]-~]*")
 _NPX_FLAGS = frozenset({"-y", "--yes", "--no-install", "--"})
 _NPX_PACKAGES = frozenset({HELIOS, "@helios-project/cli"})
 #: Options of `render` and `merge` that take no value; each other one takes the next word unless it holds a `=`.
-_FLAGS = frozenset({"--headless", "--no-headless", "--help", "-h", "--quiet", "-q", "--verbose", "--force"})
+_FLAGS = frozenset(
+    {"--headless", "--no-headless", "--part", "--json", "--help", "-h", "--quiet", "-q", "--verbose", "--force"}
+)
+#: A short option with its value in the same word: `-oout.mp4`.
+_ATTACHED = re.compile(r"-[^-].")
+#: How Helios names the parts of a job. They were to have sound each; ours get it when they are merged, once for all.
+_HELIOS_PART = re.compile(r"temp_\d+_\w+_part_\d+\.\w+", re.ASCII)
+#: Before the options of a sound that a command line names: `music.mp3,offset=2`.
+_SOUND_OPTIONS = re.compile(r",(?=[a-z-]*(?:=|,|$))")
 
 #: A word of a shell line: anything but what ends one, with quoted and escaped parts; unclosed quotes mean themselves.
 #: Before it, what makes it a file that is written.
@@ -126,34 +133,37 @@ def _known(words: tuple[str, ...]) -> Spelled | None:
 def resolve(spelled: Spelled, which: Callable[[str], str | None], own: tuple[str, ...]) -> Spelled:
     """The command as this machine can run it. `which` finds a program; `own` starts this very Logist.
 
-    Without Helios its `merge` is Logist's own, and `npx helios` is left to npx where that is found. Raises
-    AgentUnavailable when nothing can run it.
+    Without Helios its `render` and `merge` are Logist's own, and `npx helios` is left to npx where that is found.
+    Raises AgentUnavailable when nothing can run it.
     """
     if not spelled.program:
         return spelled
     if spelled.program == LOGIST:
-        if spelled.subcommand in SHARED_COMMANDS - OWN_COMMANDS:
-            raise _unavailable(spelled)
         return spelled._replace(argv=(*own, *spelled.arguments))
     if which(HELIOS) is not None:
         return spelled._replace(argv=(HELIOS, *spelled.arguments))
     if spelled.subcommand in OWN_COMMANDS:
-        return spelled._replace(argv=(*own, *spelled.arguments), program=LOGIST)
+        part = ("--part",) if _makes_part_of_helios(spelled) else ()
+        return spelled._replace(argv=(*own, *spelled.arguments, *part), program=LOGIST)
     if spelled.argv[0] == "npx" and which("npx") is not None:
         return spelled
     raise _unavailable(spelled)
 
 
+def _makes_part_of_helios(spelled: Spelled) -> bool:
+    words = spelled.arguments
+    outputs = [value for flag, value in pairwise(words) if flag in ("-o", "--output")]
+    return spelled.subcommand == "render" and any(
+        _HELIOS_PART.fullmatch(name.rpartition("/")[2]) is not None for name in outputs
+    )
+
+
 def _unavailable(spelled: Spelled) -> AgentUnavailable:
-    install = "install Helios: npm install -g @helios-project/cli"
     name = f"{spelled.program} {spelled.subcommand}".rstrip()
-    if spelled.program == LOGIST:
-        return AgentUnavailable(
-            f"this version of logist has no `{name}` yet", f"{install}, and write helios {spelled.subcommand}"
-        )
     shared = " and ".join(f"`helios {each}`" for each in sorted(OWN_COMMANDS))
     return AgentUnavailable(
-        f"`{name}` needs the program helios, which is not installed", f"{install}; without it only {shared} can run"
+        f"`{name}` needs the program helios, which is not installed",
+        f"install Helios: npm install -g @helios-project/cli; without it only {shared} can run",
     )
 
 
@@ -192,7 +202,7 @@ def _without_options(words: tuple[str, ...]) -> Iterator[str]:
             yield from rest
         elif not word.startswith("-") or word == "-":
             yield word
-        elif "=" not in word and word not in _FLAGS and not word.startswith("--no-"):
+        elif "=" not in word and word not in _FLAGS and not word.startswith("--no-") and not _ATTACHED.match(word):
             next(rest, None)
 
 
@@ -200,8 +210,9 @@ def _without_options(words: tuple[str, ...]) -> Iterator[str]:
 def input_words(command: str | tuple[str, ...]) -> tuple[str, ...]:
     """Every word of a command that could name a file, each once, in order: the caller looks which of them do.
 
-    Of `NAME=value`, `--option=value` and `@file` the value counts too, and of a quoted word (`sh -c "cat a"`) the words
-    inside it. A file that output is sent to (`> a`) is none. Variables, globs and substitutions are not expanded.
+    Of `NAME=value`, `--option=value` and `@file` the value counts too, of `sound.mp3,offset=2` what stands before the
+    options, and of a quoted word (`sh -c "cat a"`) the words inside it. A file that output is sent to (`> a`) is none.
+    Variables, globs and substitutions are not expanded.
     """
     try:
         spelled = spell(command)
@@ -214,7 +225,11 @@ def input_words(command: str | tuple[str, ...]) -> tuple[str, ...]:
 def _candidates(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         for part in (word,) if _PLAIN_WORD.fullmatch(word) else (word, *_shell_words(word)):
-            yield from filter(None, (part, part.partition("=")[2], part[1:] if part.startswith("@") else ""))
+            value = part.partition("=")[2]
+            yield from filter(None, (part, value, part[1:] if part.startswith("@") else ""))
+            if "," in part:
+                prefixes = (text[: found.start()] for text in (part, value) for found in _SOUND_OPTIONS.finditer(text))
+                yield from filter(None, prefixes)
 
 
 def _shell_words(line: str) -> tuple[str, ...]:

@@ -16,13 +16,19 @@ def parse_duration(text: str) -> float:
     written = text.strip().lower()
     if _NUMBER.fullmatch(written):
         seconds = float(written)
-    elif _WRITTEN.fullmatch(written):
-        seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(written))
     else:
-        raise ValueError(f"{text[:40]!r} is not a duration; write it like 45s, 30m or 1h30m")
+        seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in duration_parts(text))
     if not math.isfinite(seconds):
         raise ValueError(f"{text[:40]!r} is too long a duration")
     return seconds
+
+
+def duration_parts(text: str) -> list[tuple[str, str]]:
+    """The amounts and units (`ms`, `s`, `m`, `h`, `d`) that `text` is made of. Raises ValueError with one sentence."""
+    written = text.strip().lower()
+    if not _WRITTEN.fullmatch(written):
+        raise ValueError(f"{text[:40]!r} is not a duration; write it like 45s, 30m or 1h30m")
+    return _PART.findall(written)
 
 
 def format_duration(seconds: float) -> str:

@@ -552,8 +552,8 @@ def test_outputs_outside_of_the_folder_are_refused_unless_allowed(logist: Logist
     assert (tmp_path / "out.txt").exists()
 
 
-def test_a_render_without_helios_is_one_clear_error(logist: Logist, tmp_path: Path) -> None:
-    write_spec(tmp_path, spec(["helios render page.html -o part.mp4"], outputs=["part.mp4"]))
+def test_what_only_helios_can_do_is_one_clear_error_without_it(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, spec(["helios studio page.html -o part.mp4"], outputs=["part.mp4"]))
     path = os.pathsep.join(["/usr/bin", "/bin"])
     assert_refused(logist("job", "run", "job.json", env={"PATH": path}), 78, "helios")
 

@@ -190,17 +190,36 @@ def test_helios_runs_where_it_is_installed() -> None:
         assert resolve(spell(line), which("helios", "npx"), OWN).argv == split_helios(RENDER)
 
 
-def test_without_helios_its_merge_is_logists_own() -> None:
-    for line in ("helios merge out.mp4 a.mov", "npx helios merge out.mp4 a.mov"):
-        assert resolve(spell(line), which("npx"), OWN).argv == (*OWN, "merge", "out.mp4", "a.mov")
+@pytest.mark.parametrize("line", ["merge out.mp4 a.mov", "render page.html -o out.mp4 --width 640"])
+def test_without_helios_its_commands_that_logist_has_are_logists_own(line: str) -> None:
+    for helios in ("helios", "npx helios"):
+        resolved = resolve(spell(f"{helios} {line}"), which("npx"), OWN)
+        assert resolved.argv == (*OWN, *line.split())
+        assert resolved.program == "logist"
 
 
-def test_without_helios_npx_runs_what_it_was_asked_to() -> None:
-    line = f"npx --yes {RENDER}"
+@pytest.mark.parametrize(
+    ("output", "part"),
+    [
+        ("temp_1770000000000_k3j9x2_part_0.mov", True),
+        ("out/temp_1770000000000_k3j9x2_part_12.mov", True),
+        ("part_0.mov", False),
+        ("temp_1770000000000_k3j9x2_part_0.mov/x.mp4", False),
+    ],
+)
+def test_a_part_that_helios_planned_is_rendered_as_a_part(output: str, part: bool) -> None:
+    resolved = resolve(spell(f"helios render page.html -o {output} --audio-codec pcm_s16le"), which(), OWN)
+    assert ("--part" in resolved.argv) is part
+    assert "--part" not in resolve(spell(f"logist render page.html -o {output}"), which(), OWN).argv
+    assert "--part" not in resolve(spell(f"helios render page.html -o {output}"), which("helios"), OWN).argv
+
+
+def test_without_helios_npx_runs_what_logist_does_not_have() -> None:
+    line = "npx --yes helios studio film"
     assert resolve(spell(line), which("npx"), OWN) == spell(line)
 
 
-@pytest.mark.parametrize("line", [RENDER, f"npx {RENDER}", "helios studio", "helios", "logist render page.html"])
+@pytest.mark.parametrize("line", ["helios studio", "helios", "npx helios preview x", "helios job run x.json"])
 def test_what_nothing_here_can_run_is_an_error_that_says_what_to_install(line: str) -> None:
     with pytest.raises(AgentUnavailable) as caught:
         resolve(spell(line), which(), OWN)
@@ -248,6 +267,9 @@ def test_the_files_of_a_merge_are_known(
         (RENDER, "page.html"),
         ("helios render --width 640 --no-headless http://x/a.html?b=1&c=2 -o y", "http://x/a.html?b=1&c=2"),
         ("logist render --width=640 page.html", "page.html"),
+        ("logist render --part --json -q -oout.mp4 --no-headless page.html", "page.html"),
+        ("logist render -o x.mov --part page.html", "page.html"),
+        ("logist render --audio a.mp3,offset=1 --props @p.json './-x.html' --part", "./-x.html"),
         ("helios merge out.mp4 a.mov", None),
         ("ffmpeg render page.html", None),
         ("helios render", None),
@@ -271,6 +293,9 @@ def test_the_page_of_a_render_is_known(command: str, page: str | None) -> None:
         ("cat \"it's\" 'a\"b'", {"it's", 'a"b'}),
         (("tool", "a b.txt", "--x=c.txt"), {"tool", "a b.txt", "c.txt"}),
         (RENDER, {"page.html"}),
+        ("logist merge o.mp4 a.mov --audio 'a b,c.mp3,offset=1/3,loop=true'", {"a.mov", "a b,c.mp3"}),
+        ("logist merge o.mp4 a.mov --audio=a.mp3,offset=1", {"a.mp3"}),
+        ("logist merge o.mp4 a.mov --audio a,volume=2,", {"a,volume=2"}),
         ("'", set()),
         ("", set()),
         ((), set()),

@@ -282,12 +282,12 @@ def test_a_program_that_is_not_there_is_not_tried_again(yard: Yard) -> None:
     assert len(yard.results()) == 1
 
 
-def test_a_render_without_helios_is_refused_before_anything_runs(
+def test_what_only_helios_can_do_is_refused_before_anything_runs_without_it(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}/nothing:/usr/bin:/bin")
     with pytest.raises(AgentUnavailable, match="helios"):
-        yard.run(spec([counted(0, "true"), "helios render page.html -o part.mp4"]))
+        yard.run(spec([counted(0, "true"), "helios studio page.html -o part.mp4"]))
     assert runs(yard.folder, 0) == 0
 
 

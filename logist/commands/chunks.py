@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.commands.output import print_json, print_text, tell
+from logist.commands.parameters import processors
 from logist.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: E
 def _concurrency(text: str) -> int:
     """How many chunks run at once. Raises UsageProblem."""
     if text == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return processors()
     if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_AT_ONCE:
         return int(text)
     raise UsageProblem(

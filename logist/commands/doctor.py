@@ -96,6 +96,28 @@ def _machine(invocation: Invocation) -> Iterator[Finding]:
     yield Finding("python", sys.version_info >= (3, 11), platform.python_version(), "use Python 3.11 or newer")
     yield _look("commands", _run_git)
     yield _look("jobs folder", lambda: _try_folder(invocation.jobs_dir()))
+    yield _look("rendering", _find_render_tools)
+
+
+def _find_render_tools() -> str:
+    """What compositions are rendered with. What is missing is told, but is no flaw: not everybody renders."""
+    import os
+
+    from logist.errors import BrowserMissing, ExtraMissing
+    from logist.render.browser import find_browser
+    from logist.render.media import pyav
+
+    told = []
+    try:
+        told.append(f"PyAV {pyav().__version__}")
+    except ExtraMissing as missing:
+        told.append(f"no PyAV ({missing.hint})")
+    try:
+        found = find_browser(None, os.environ)
+        told.append(f"{found.path} ({found.origin})")
+    except BrowserMissing as missing:
+        told.append(f"{missing} ({missing.hint})")
+    return ", ".join(told)
 
 
 def _run_git() -> str:

@@ -41,6 +41,26 @@ def stop_on_signals(stop: StopSwitch) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def ended_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command the way Ctrl-C does: what was half written is removed first."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        # The second one must not cut off what the first one asked for.
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(int(ExitCode.TERMINATED))
+
+    previous = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            previous[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def stop_after(stop: StopSwitch, seconds: float | None) -> Iterator[None]:
     """Stop the run now when `seconds` are over; its exit code is then TIMEOUT."""
     import threading
