@@ -43,11 +43,12 @@ from logist.chunks import (
 )
 from logist.console import chunks
 from logist.console.chunk_bars import ChunkBars
+from logist.console.chunk_display import ChunkDisplay, QuietChunks, open_chunk_display
 from logist.console.chunk_meter import Rate, RunMeter
 from logist.console.chunk_outcome import SpecWords, outcome_lines, stateless_lines, stateless_reason, status_lines
 from logist.console.chunk_rows import footer_rows
 from logist.console.chunk_tables import fps_text, size_text, summary_lines, summary_table, tail_lines
-from logist.console.chunks import ChunkDisplay, JsonChunks, PlainChunks, QuietChunks
+from logist.console.chunks import JsonChunks, PlainChunks
 from logist.lease import Holder
 from logist.lifecycle import JobStatus
 from logist.spec_report import RunningNow, SpecStatus
@@ -420,12 +421,12 @@ def test_what_shows_a_run(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal() if terminal else Written())
 
-    with chunks.open_chunk_display(progress, environ={"TERM": term}) as sink:
+    with open_chunk_display(progress, environ={"TERM": term}) as sink:
         assert type(sink.__self__) is expected
 
 
 def test_none_shows_the_verdict_alone(capfd: pytest.CaptureFixture[str]) -> None:
-    with chunks.open_chunk_display("none", environ=os.environ) as sink:
+    with open_chunk_display("none", environ=os.environ) as sink:
         for event in RUN:
             sink(event)
 
@@ -439,7 +440,7 @@ def test_without_a_terminal_rich_is_never_loaded(progress: str) -> None:
         import sys
         sys.path[:0] = [{str(ROOT)!r}]
         from logist.chunks import Notice
-        from logist.console.chunks import open_chunk_display
+        from logist.console.chunk_display import open_chunk_display
         with open_chunk_display({progress!r}, environ={{"TERM": "xterm"}}) as sink:
             sink(Notice(message="x"))
         assert "rich" not in sys.modules
@@ -1311,7 +1312,7 @@ def test_numbers_are_as_people_read_them(text: str, expected: str) -> None:
 _SCRIPT = """
 import os, pickle, sys
 sys.path[:0] = [{root!r}]
-from logist.console.chunks import open_chunk_display
+from logist.console.chunk_display import open_chunk_display
 with open({run!r}, "rb") as file:
     run = pickle.load(file)
 with open_chunk_display({progress!r}, environ=os.environ) as sink:

@@ -94,7 +94,7 @@ def _selected(loaded: LoadedSpec, wanted: tuple[str, ...]) -> frozenset[ChunkId]
 def _run(target: str, options: SpecOptions, adapter: WorkerAdapter, *, progress: str, verbose: bool) -> int:
     from logist.chunks import RunFinished
     from logist.commands.signals import stop_on_signals
-    from logist.console.chunks import open_chunk_display
+    from logist.console.chunk_display import open_chunk_display
     from logist.spec_runs import exit_code_of
     from logist.stop_switch import StopSwitch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TextIO
@@ -68,6 +67,9 @@ def screen_of(stream: TextIO, environ: Mapping[str, str]) -> Screen:
     encoding = stream.encoding or "ascii"
     if not stream.isatty():
         return Screen(None, False, encoding)
+    # Slow to import, and only a terminal has a size.
+    import shutil
+
     plain = bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
     return Screen(max(20, shutil.get_terminal_size().columns), not plain, encoding)
 

@@ -1,27 +1,21 @@
-"""Shows a chunk run as it goes on: bars on a terminal, plain lines, JSON lines, or nothing.
-
-rich comes in with the bars only: whatever else is shown starts without it.
-"""
+"""Shows a chunk run as it goes on: in plain lines, or as JSON lines."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC
-from typing import Protocol, TextIO
+from typing import TextIO
 
-from logist.chunk_selection import nearby
 from logist.chunks import (
     ChunkEvent,
     ChunkFinished,
     ChunkResult,
     ChunkStarted,
     ChunkStatus,
-    EventSink,
     MergeFinished,
     MergeResult,
     MergeStarted,
@@ -33,7 +27,6 @@ from logist.chunks import (
 from logist.clock import Clock, SystemClock
 from logist.console import one_line
 from logist.console.chunk_meter import RunMeter
-from logist.console.chunk_outcome import logs_of
 from logist.console.chunk_tables import (
     chunk_name,
     count,
@@ -44,7 +37,7 @@ from logist.console.chunk_tables import (
     started_words,
     tail_lines,
 )
-from logist.console.sinks import HEARTBEAT, STREAM_VERSION, Sink, shows_live
+from logist.console.sinks import HEARTBEAT, STREAM_VERSION, Sink
 from logist.durations import format_duration
 from logist.plain_text import last_part, plain_values
 
@@ -60,18 +53,6 @@ _COUNT_EVERY = 1.0
 #: Characters of a tail, and failed chunks of a report, in the JSON stream.
 _LONGEST_TAIL = 4_000
 _MOST_FAILED = 100
-
-
-class ChunkDisplay(Protocol):
-    """Takes the events of a run; holds something to give back: a terminal, a thread."""
-
-    def emit(self, event: ChunkEvent) -> None:
-        """Take one event, from any thread. Never raises."""
-        ...
-
-    def close(self) -> None:
-        """Put the terminal back as it was. Nothing is shown afterwards."""
-        ...
 
 
 class Failures:
@@ -310,64 +291,3 @@ def _report_value(report: RunReport) -> dict[str, object]:
         "failed": [asdict(replace(result, tail="")) for result in failed[:_MOST_FAILED]],
         "merge": None if report.merge is None else asdict(replace(report.merge, tail="")),
     }
-
-
-# --- Choosing ------------------------------------------------------------------------------------------------------
-
-
-class QuietChunks:
-    """The verdict on stderr when the run is over, and of a failure where to read why."""
-
-    def __init__(self, *, stream: TextIO | None = None) -> None:
-        self._sink = Sink(stream or sys.stderr)
-        self._lock = threading.Lock()
-        self._spec = ""
-
-    def emit(self, event: ChunkEvent) -> None:
-        """Show the end, and nothing else."""
-        match event:
-            case RunStarted():
-                self._spec = f"{one_line(event.spec)}: "
-            case RunFinished():
-                with self._lock:
-                    self._show(event.report)
-
-    def _show(self, report: RunReport) -> None:
-        self._sink.write(f"{self._spec}{report.status.replace('_', ' ')}: {one_line(report.reason)}")
-        logs = logs_of(report)
-        for log in logs:
-            self._sink.write(f"log: {one_line(nearby(log))}")
-        # A worker without state keeps no log.
-        for text in tail_lines(report.failed[0].tail) if report.failed and not logs else []:
-            self._sink.write(f"│ {text}")
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-@contextlib.contextmanager
-def open_chunk_display(
-    progress: str, *, environ: Mapping[str, str], verbose: bool = False, clock: Clock | None = None
-) -> Iterator[EventSink]:
-    """What a run's events are given to, closed at its end whatever happens.
-
-    `progress` is auto, tty, plain, json or none: auto is bars on a terminal and plain lines elsewhere, none is the
-    verdict alone.
-    """
-    with contextlib.closing(_display(progress, environ, verbose, clock)) as display:
-        yield display.emit
-
-
-def _display(progress: str, environ: Mapping[str, str], verbose: bool, clock: Clock | None) -> ChunkDisplay:
-    match progress:
-        case "json":
-            return JsonChunks(clock=clock)
-        case "none":
-            return QuietChunks()
-        case "auto" | "tty" if shows_live(sys.stderr, environ):
-            # Imported here: rich is of use on a terminal only.
-            from logist.console.chunk_bars import ChunkBars
-
-            return ChunkBars(environ=environ, verbose=verbose, clock=clock)
-        case _:
-            return PlainChunks(verbose=verbose, clock=clock)
