@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from logist.chunk_options import ExecutionOptions
 from logist.chunks import (
@@ -29,9 +28,11 @@ from logist.command_lines import Spelled, resolve, spell
 from logist.durable import sync_folder
 from logist.errors import StorageFailed
 from logist.execution import CancelCheck, Command, CommandResult, Ended, WorkerAdapter
-from logist.progress_lines import FrameCounter
 from logist.render.verify import Expected, Verified, verify, why_not_decoded
 from logist.specs import RenderChunk, RenderSpec
+
+if TYPE_CHECKING:
+    from logist.progress_lines import FrameCounter
 
 #: Bytes kept of what one command prints, in its log and in memory.
 LOG_LIMIT = 4_000_000
@@ -49,8 +50,7 @@ _LONGEST_NAME = 230
 _DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """An attempt at a chunk that ended. `lost`: another worker should get it; `hopeless`: nobody."""
 
     result: ChunkResult
@@ -58,8 +58,7 @@ class Attempt:
     hopeless: bool = False
 
 
-@dataclass(frozen=True)
-class Bench:
+class Bench(NamedTuple):
     """What every command of one run has in common."""
 
     adapter: WorkerAdapter
@@ -74,7 +73,20 @@ class Bench:
 
 def how_to_run(command: str | tuple[str, ...]) -> Spelled:
     """How a command of a spec is run on this machine. Raises AgentUnavailable, UsageProblem."""
-    return resolve(spell(command), shutil.which, (sys.executable, "-m", "logist"))
+    return resolve(spell(command), _find_program, (sys.executable, "-m", "logist"))
+
+
+def _find_program(name: str) -> str | None:
+    # Slow to import, and only the commands of Helios are looked for.
+    import shutil
+
+    return shutil.which(name)
+
+
+def new_token() -> str:
+    """A token that no other run has."""
+    # What `secrets.token_hex` does too, at the cost of its import.
+    return os.urandom(16).hex()
 
 
 def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
@@ -240,11 +252,13 @@ def _command(
 
 def _follow(bench: Bench, chunk: RenderChunk) -> Callable[[str, bytes], None]:
     """Reads a command's progress as it comes."""
-    counter = FrameCounter(chunk.frame_count, chunk.start_frame)
+    counter: FrameCounter | None = None
     told = time.monotonic() - _PROGRESS_PACE
 
     def received(_stream: str, data: bytes) -> None:
-        nonlocal told
+        nonlocal counter, told
+        if counter is None:
+            counter = _frame_counter(chunk)
         if bench.pass_on is not None:
             bench.pass_on(chunk.id, data)
         frames = counter.feed(data)
@@ -254,6 +268,13 @@ def _follow(bench: Bench, chunk: RenderChunk) -> Callable[[str, bytes], None]:
             bench.tell(ChunkProgressed(chunk=chunk.id, frames=frames))
 
     return received
+
+
+def _frame_counter(chunk: RenderChunk) -> FrameCounter:
+    # Slow to import, and thousands of short commands print nothing.
+    from logist.progress_lines import FrameCounter
+
+    return FrameCounter(chunk.frame_count, chunk.start_frame)
 
 
 def _log(options: ExecutionOptions, name: str) -> Path | None:

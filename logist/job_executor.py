@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
-from logist.chunk_attempts import Attempt, Bench, attempt_chunk, how_to_run, merge_chunks
+from logist.chunk_attempts import Attempt, Bench, attempt_chunk, how_to_run, merge_chunks, new_token
 from logist.chunk_options import ExecutionOptions
 from logist.chunks import (
     ChunkEvent,
@@ -81,7 +80,7 @@ class _Run:
             adapter=adapter,
             spec=spec,
             options=options,
-            token=options.token or secrets.token_hex(16),
+            token=options.token or new_token(),
             cancel=self._why_kill,
             tell=self._tell,
             pass_on=None if options.on_output is None else self._pass_on,

@@ -10,7 +10,6 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
@@ -36,8 +35,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _OWN_NAMES = re.compile(r"\..*\.(unfinished|failed(\..*)?)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class LoadedSpec:
+class LoadedSpec(NamedTuple):
     """A spec, and where it comes from."""
 
     spec: RenderSpec

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
-from logist.chunk_attempts import marker_of
+from logist.chunk_attempts import marker_of, new_token
 from logist.chunk_keys import ChunkKeys
 from logist.chunk_options import ExecutionOptions
 from logist.chunk_selection import shell_word
@@ -30,8 +30,7 @@ _NAMED = 10
 _REQUEST_PACE = 0.04
 
 
-@dataclass(frozen=True)
-class RunPlan:
+class RunPlan(NamedTuple):
     """What a run would do: the chunks that it runs and those that are done, and whether the merged file stands."""
 
     run: tuple[ChunkId, ...]
@@ -106,7 +105,7 @@ def run_spec(
         if merge_only:
             taken = _outputs_of_others(loaded, plan)
             plan = RunPlan((), plan.done | taken.keys(), merged=False)
-        options = replace(options, token=secrets.token_hex(16))
+        options = replace(options, token=new_token())
         _begin(state, loaded, options, plan, keys, done)
         for chunk in loaded.spec.chunks:
             if chunk.id in taken:

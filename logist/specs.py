@@ -10,7 +10,6 @@ import json
 import os.path
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from logist.command_lines import merged_file
@@ -75,8 +74,7 @@ class RenderSpec(Protocol):
 # --- Read at a glance ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PlainMetadata:
+class PlainMetadata(NamedTuple):
     """The metadata of a spec that was read at a glance."""
 
     total_frames: int
@@ -105,8 +103,7 @@ class PlainChunk(NamedTuple):
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class PlainSpec:
+class PlainSpec(NamedTuple):
     """A spec that was read at a glance."""
 
     metadata: PlainMetadata

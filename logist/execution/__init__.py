@@ -6,10 +6,10 @@ Only the modules of this package import `subprocess`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from logist.processes import ProcessIdentity
 
@@ -62,8 +62,7 @@ class Command:
         return self.argv if self.shell is None else ("/bin/sh", "-c", self.shell)
 
 
-@dataclass(frozen=True)
-class StreamResult:
+class StreamResult(NamedTuple):
     """What one stream carried: everything is counted and hashed, `head` and `tail` are kept."""
 
     total: int = 0
@@ -80,16 +79,15 @@ class StreamResult:
         return self.head + f"\n[... {dropped} bytes not kept ...]\n".encode() + self.tail
 
 
-@dataclass(frozen=True)
-class CommandResult:
+class CommandResult(NamedTuple):
     """How a command ended. `exit_code` is 128+n for signal n and None when nothing ran or it was lost."""
 
     ended: Ended
     exit_code: int | None
     #: Seconds of wall time.
     duration: float
-    stdout: StreamResult = field(default_factory=StreamResult)
-    stderr: StreamResult = field(default_factory=StreamResult)
+    stdout: StreamResult = StreamResult()
+    stderr: StreamResult = StreamResult()
     #: The signal that ended the command itself, 0 for none.
     signal: int = 0
     #: Processes that outlived the command and were killed.

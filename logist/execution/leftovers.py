@@ -6,8 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from logist.errors import JobBusy
 from logist.processes import ProcessIdentity, boot_id, start_time
@@ -51,8 +51,7 @@ def kill_leftovers(
     return len(dead)
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A living process as /proc/PID/stat tells it."""
 
     pid: int
@@ -61,8 +60,7 @@ class _Candidate:
     start_time: int
 
 
-@dataclass(frozen=True)
-class _Search:
+class _Search(NamedTuple):
     """What makes a process one of ours."""
 
     process: ProcessIdentity | None

@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -394,11 +393,11 @@ class _Execution:
     def _finish(self, message: dict[str, Any]) -> CommandResult:
         left = message.get("left", [])
         self._warden.clean = not left
-        result = replace(self._result(message), survivors_killed=message.get("killed", 0))
+        result = self._result(message)._replace(survivors_killed=message.get("killed", 0))
         if not left:
             return result
         stubborn = f"processes of another user could not be ended: {', '.join(map(str, left))}"
-        return replace(result, detail=f"{result.detail}; {stubborn}" if result.detail else stubborn)
+        return result._replace(detail=f"{result.detail}; {stubborn}" if result.detail else stubborn)
 
     def _result(self, message: dict[str, Any]) -> CommandResult:
         duration = time.monotonic() - self._began
