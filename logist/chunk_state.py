@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,15 +74,15 @@ def state_paths(folder: Path, name: str) -> StatePaths:
     return StatePaths(folder / ".logist" / (f"{name}.spec" if name == "jobs" else name))
 
 
-@dataclass
 class SpecPast:
     """What the history says: the last end of each chunk, what was running, and how the last run ended."""
 
-    began: RunBegan | None = None
-    ended: RunEnded | None = None
-    chunks: dict[ChunkId, ChunkEnded] = field(default_factory=dict)
-    running: dict[ChunkId, ChunkBegan] = field(default_factory=dict)
-    merge: MergeEnded | None = None
+    def __init__(self) -> None:
+        self.began: RunBegan | None = None
+        self.ended: RunEnded | None = None
+        self.chunks: dict[ChunkId, ChunkEnded] = {}
+        self.running: dict[ChunkId, ChunkBegan] = {}
+        self.merge: MergeEnded | None = None
 
     def take(self, record: ChunkHistoryRecord) -> None:
         """Lay one more record over it."""

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from datetime import UTC
 from typing import TextIO
 
@@ -263,7 +263,7 @@ class JsonChunks:
 
 
 def _fields(event: ChunkEvent) -> dict[str, object]:
-    return {item.name: plain_values(_json_value(getattr(event, item.name))) for item in fields(event)}
+    return {name: plain_values(_json_value(value)) for name, value in event._asdict().items() if name != "type"}
 
 
 def _json_value(value: object) -> object:

@@ -335,7 +335,8 @@ class JsonReporter:
 def _chunk_fields(event: ChunkEvent) -> dict[str, object]:
     from pydantic_core import to_jsonable_python
 
-    return {item.name: plain_values(to_jsonable_python(getattr(event, item.name))) for item in fields(event)}
+    values = event._asdict().items()
+    return {name: plain_values(to_jsonable_python(value)) for name, value in values if name != "type"}
 
 
 def _fields(event: Event) -> dict[str, object]:

@@ -1,13 +1,14 @@
 """The records of a chunk run's `history.jsonl`, and its small `job_manifest.json`, which is a projection of them.
 
-Plain dataclasses: a run writes thousands of them and reads none. Whoever reads them has them validated by pydantic.
+Tuples, which are made at once: a run writes thousands and reads none. Whoever reads them has pydantic validate them.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from logist.chunks import ChunkId, ChunkStatus, Output
 from logist.lifecycle import JobStatus
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 
-@dataclass(frozen=True)
-class RunBegan:
+class RunBegan(NamedTuple):
     """A run took the lease and knows what it will do."""
 
     spec_sha256: str
@@ -32,8 +32,7 @@ class RunBegan:
     type: Literal["run_began"] = "run_began"
 
 
-@dataclass(frozen=True)
-class ChunkBegan:
+class ChunkBegan(NamedTuple):
     """An attempt at a chunk begins: until it has ended, nothing that it leaves counts."""
 
     chunk: ChunkId
@@ -42,8 +41,7 @@ class ChunkBegan:
     type: Literal["chunk_began"] = "chunk_began"
 
 
-@dataclass(frozen=True)
-class ChunkEnded:
+class ChunkEnded(NamedTuple):
     """An attempt at a chunk ended. The chunk is done for as long as its key and its output stay what they are here."""
 
     chunk: ChunkId
@@ -65,8 +63,7 @@ class ChunkEnded:
     type: Literal["chunk_ended"] = "chunk_ended"
 
 
-@dataclass(frozen=True)
-class MergeEnded:
+class MergeEnded(NamedTuple):
     """The merge ended. `key` is of its command and of everything that was merged."""
 
     key: str
@@ -80,8 +77,7 @@ class MergeEnded:
     type: Literal["merge_ended"] = "merge_ended"
 
 
-@dataclass(frozen=True)
-class RunEnded:
+class RunEnded(NamedTuple):
     """A run came to its end. One that was killed has none."""
 
     status: JobStatus
@@ -92,8 +88,7 @@ class RunEnded:
 ChunkHistoryRecord = RunBegan | ChunkBegan | ChunkEnded | MergeEnded | RunEnded
 
 
-@dataclass(frozen=True)
-class ChunkManifest:
+class ChunkManifest(NamedTuple):
     """The present of a chunk run: small however many chunks there are. The history rebuilds it."""
 
     #: The spec's file name, and the hash of its content.
@@ -116,19 +111,29 @@ class ChunkManifest:
 
 def to_document(record: ChunkHistoryRecord | ChunkManifest) -> dict[str, object]:
     """A record as the JSON object that stands in its file."""
-    # Not `asdict` for all of it: that copies deeply, and is called twice a chunk.
-    document = dict(vars(record))
+    document = record._asdict()
     output = document.get("output")
+    # Not `asdict` for all of it: that copies deeply, and is called twice a chunk.
     return {**document, "output": asdict(output)} if isinstance(output, Output) else document
 
 
+_RECORDS: Mapping[str, type[ChunkHistoryRecord]] = {
+    kind._field_defaults["type"]: kind for kind in (RunBegan, ChunkBegan, ChunkEnded, MergeEnded, RunEnded)
+}
+
+
 @cache
-def _reader() -> TypeAdapter[ChunkHistoryRecord]:
-    from pydantic import Field, TypeAdapter
+def _reader(kind: str) -> TypeAdapter[ChunkHistoryRecord]:
+    from pydantic import TypeAdapter
 
-    return TypeAdapter(Annotated[ChunkHistoryRecord, Field(discriminator="type")])
+    return TypeAdapter(_RECORDS[kind])
 
 
-def read_record(document: object) -> ChunkHistoryRecord:
+def read_record(document: Mapping[str, object]) -> ChunkHistoryRecord:
     """The record that a JSON object holds. Raises ValueError when it is none."""
-    return _reader().validate_python(document)
+    kind = document.get("type")
+    if not isinstance(kind, str) or kind not in _RECORDS:
+        raise ValueError("no record of a chunk run has this type")
+    # What a newer version may have added is left out.
+    known = {name: value for name, value in document.items() if name in _RECORDS[kind]._fields}
+    return _reader(kind).validate_python(known)
