@@ -22,10 +22,14 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TypeVar
 
-Result = TypeVar("Result")
+# What `typing` says too, at the cost of its import: the first command waits until this program is ready.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, NoReturn, TypeVar
+
+    Result = TypeVar("Result")
 
 GO, STOP = b"g", b"t"
 HEADER = struct.Struct("!I")
@@ -636,7 +640,8 @@ def main(fd: int, runner: int) -> None:
         Keeper(control, watched).keep()
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+def run() -> NoReturn:
+    """The program: its last two arguments are the socket and the runner."""
+    main(int(sys.argv[-2]), int(sys.argv[-1]))
     # Python's own way out takes everything apart first, and the runner waits for us.
     os._exit(0)

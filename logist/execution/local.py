@@ -21,7 +21,6 @@ import time
 from contextlib import ExitStack, suppress
 from functools import lru_cache
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from logist.errors import LogistError
@@ -44,6 +43,9 @@ GRACE = 2.0
 #: Seconds between two looks at the cancel request; the promise is 50 ms.
 _CANCEL_PACE = 0.04
 _CHUNK = 65536
+#: What the keeper runs. A module and no script: those are compiled anew each time, which a short run would wait for.
+#: Its folder comes last, so that no file there can stand for a module of Python's own.
+_RUN_WARDEN = "import sys; sys.path.append(sys.argv[1].rpartition('/')[0]); import _warden; _warden.run()"
 #: One argument or one environment entry may not be longer (MAX_ARG_STRLEN, the closing NUL included).
 _LONGEST_STRING = 32 * resource.getpagesize()
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP})
@@ -143,7 +145,8 @@ class _Keeper:
         self._numbers = count(1)
         self._control, theirs = socket.socketpair()
         with theirs:
-            program = [_interpreter(), "-I", "-S", str(Path(_warden.__file__)), str(theirs.fileno()), str(os.getpid())]
+            program = [_interpreter(), "-B", "-I", "-S", "-c", _RUN_WARDEN, _warden.__file__]
+            program += [str(theirs.fileno()), str(os.getpid())]
             try:
                 self._process = subprocess.Popen(
                     program,
