@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from logist.errors import StorageFailed
 from logist.execution import Command, OutputSink, StreamResult
+
+if TYPE_CHECKING:
+    import hashlib
 
 _CHUNK = 65536
 
@@ -23,7 +25,8 @@ class Stream:
         self._name = name
         self._log = log
         self._sink = sink
-        self._hash = hashlib.sha256()
+        #: None while it carried nothing, as of most short commands.
+        self._hash: hashlib._Hash | None = None
         self._total = 0
         self._head = bytearray()
         self._head_limit = limit // 2
@@ -48,6 +51,8 @@ class Stream:
 
     def finish(self) -> StreamResult:
         """What it carried; the log gets its end."""
+        if self._hash is None:
+            return StreamResult()
         result = StreamResult(self._total, self._hash.hexdigest(), bytes(self._head), bytes(self._tail))
         if self._log is not None:
             self._log.write(result.kept[len(self._head) :])
@@ -55,6 +60,7 @@ class Stream:
 
     def _take(self, data: bytes) -> None:
         self._total += len(data)
+        self._hash = self._hash or _sha256()
         self._hash.update(data)
         room = self._head_limit - len(self._head)
         if room > 0:
@@ -66,6 +72,13 @@ class Stream:
             del self._tail[: max(0, len(self._tail) - self._tail_limit)]
         if self._sink is not None:
             self._sink(self._name, data)
+
+
+def _sha256() -> hashlib._Hash:
+    # Imported here: what starts the commands would be started only after it.
+    import hashlib
+
+    return hashlib.sha256()
 
 
 class _Log:

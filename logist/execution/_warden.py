@@ -7,14 +7,14 @@ its orphans come back to the keeper, which kills them.
 
 Where the system has no sub-reapers (not Linux) only the command's process group is killed: what left it escapes.
 
-Wire format, both ways: a frame is a 4-byte length and JSON. After a request the runner sends single bytes (orders).
-Strings of a request are bytes spelled as Latin-1, so they arrive as they were given.
+Wire format, both ways: a frame is a 4-byte length and `marshal`, which both ends' Python has built in: to import json
+takes a fifth of the time until this program is ready. After a request the runner sends single bytes (orders).
 """
 
 from __future__ import annotations
 
 import errno
-import json
+import marshal
 import os
 import select
 import signal
@@ -69,7 +69,7 @@ def prctl(option: int, value: int) -> None:
 
 def send_frame(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
     """Send one message; descriptors travel with its beginning."""
-    body = json.dumps(message).encode("ascii")
+    body = marshal.dumps(message)
     data = HEADER.pack(len(body)) + body
     # In one piece as far as it goes: a receiver that is woken for the header alone waits once more.
     sent = socket.send_fds(sock, [data], fds, NO_SIGNAL) if fds else 0
@@ -89,7 +89,7 @@ def receive_frame(sock: socket.socket, fds: list[int] | None = None) -> dict[str
         return None
     (length,) = HEADER.unpack(header)
     body = _receive_exactly(sock, length)
-    return dict(json.loads(body)) if len(body) == length else None
+    return dict(marshal.loads(body)) if len(body) == length else None
 
 
 def _receive_exactly(sock: socket.socket, length: int) -> bytes:
@@ -320,8 +320,8 @@ def serve(link: Link) -> None:
             return
         # Only what differs from the last command's environment is sent: thousands of commands have nearly the same.
         for name in request["unset"]:
-            del env[name.encode("latin-1")]
-        env.update((name.encode("latin-1"), value.encode("latin-1")) for name, value in request["env"].items())
+            del env[name]
+        env.update(request["env"])
         answer = run_command(link, request, env, fds)
         # Given back before the answer: whoever hears that the command ended may rely on its lease being free of us.
         for fd in fds:
@@ -367,9 +367,9 @@ def spawn(request: dict[str, Any], env: dict[bytes, bytes], fds: list[int]) -> i
 
     A fork of this interpreter takes longer than most short commands; the system's own spawn does not copy it.
     """
-    argv, cwd = _decoded(request)
+    argv: list[bytes] = request["argv"]
     try:
-        os.chdir(cwd)
+        os.chdir(request["cwd"])
     except OSError as error:
         raise NotRunError("cwd", error.errno) from error
     for fd in fds[3:]:
@@ -393,10 +393,6 @@ def spawn(request: dict[str, Any], env: dict[bytes, bytes], fds: list[int]) -> i
     finally:
         # The work folder is not ours to keep busy.
         os.chdir("/")
-
-
-def _decoded(request: dict[str, Any]) -> tuple[list[bytes], bytes]:
-    return [item.encode("latin-1") for item in request["argv"]], request["cwd"].encode("latin-1")
 
 
 def _fork_blocked() -> int:
@@ -475,13 +471,12 @@ def become(request: dict[str, Any], env: dict[bytes, bytes], fds: list[int], bar
         # Belt and braces: should the warden be killed, at least the command itself goes with it at once.
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        argv, cwd = _decoded(request)
         if barrier.recv(1) != GO:
             os._exit(125)
         stage = "cwd"
-        os.chdir(cwd)
+        os.chdir(request["cwd"])
         stage = "exec"
-        execute(argv, env)
+        execute(request["argv"], env)
     except OSError as error:
         barrier.send(f"{stage} {error.errno}".encode("ascii"))
     finally:

@@ -241,10 +241,10 @@ class _Warden:
         self.clean = False
         request = {
             "held": held,
-            "argv": [_spell(item) for item in command.spelled],
-            "cwd": _spell(str(command.cwd)),
-            "env": {_spell(name): _spell(value) for name, value in command.env.items() - self._env.items()},
-            "unset": [_spell(name) for name in self._env.keys() - command.env.keys()],
+            "argv": [os.fsencode(item) for item in command.spelled],
+            "cwd": os.fsencode(command.cwd),
+            "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items() - self._env.items()},
+            "unset": [os.fsencode(name) for name in self._env.keys() - command.env.keys()],
             "grace": grace,
         }
         self._env = dict(command.env)
@@ -450,7 +450,7 @@ def _unrunnable(command: Command) -> str | None:
     return next((problem for name, value in command.env.items() if (problem := _unusable(name, value))), None)
 
 
-# Cached, and so is `_spell`: thousands of commands of one run have the same environment.
+# Cached: thousands of commands of one run have the same environment.
 @lru_cache(maxsize=512)
 def _unusable(name: str, value: str) -> str | None:
     """Why the system could not pass on a variable; None when it could."""
@@ -459,11 +459,6 @@ def _unusable(name: str, value: str) -> str | None:
     if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > _LONGEST_STRING:
         return f"the environment variable {name} is longer than the {_LONGEST_STRING - 1} bytes the system takes"
     return None
-
-
-@lru_cache(maxsize=1024)
-def _spell(text: str) -> str:
-    return os.fsencode(text).decode("latin-1")
 
 
 def _why_not(command: Command, stage: str, number: int) -> str:
