@@ -62,7 +62,7 @@ class ScriptedAdapter:
         self._answers.extend(answers)
         return self
 
-    def prepare(self) -> None:
+    def prepare(self, commands: int) -> None:
         """Nothing is to be got ready."""
 
     def run(

@@ -803,6 +803,20 @@ def test_an_idle_warden_that_was_killed_is_replaced(adapter: LocalWorkerAdapter,
     assert wardens[0] != wardens[1]
 
 
+def test_what_is_got_ready_runs_the_commands_and_is_gone_at_the_end(bench: Bench) -> None:
+    adapter = LocalWorkerAdapter(grace=0.2)
+    try:
+        # The keeper and one warden, on a machine with one processor, too.
+        adapter.prepare(1)
+        wait_for(lambda: len(helpers_of(os.getpid())) == 2)
+        ready = helpers_of(os.getpid())
+        assert adapter.run(bench.argv("true"), on_started=lambda p: ready.remove(parent_of(p.pid))).ok
+        assert len(ready) == 1
+    finally:
+        adapter.close()
+    assert helpers_of(os.getpid()) == []
+
+
 def test_a_keeper_that_was_killed_is_replaced_and_its_warden_works_on(
     adapter: LocalWorkerAdapter, bench: Bench
 ) -> None:

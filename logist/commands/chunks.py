@@ -65,7 +65,7 @@ def run_target(target: str, options: SpecOptions, *, progress: str, verbose: boo
             return _show_plan(_load(target, options), options, as_json=progress == "json")
     with closing(open_adapter(options.adapter)) as adapter:
         # What starts the commands gets ready while the spec is read and the rest of the program is imported.
-        adapter.prepare()
+        adapter.prepare(_concurrency(options.concurrency))
         return _run(target, options, adapter, progress=progress, verbose=verbose)
 
 

@@ -116,8 +116,8 @@ class WorkerAdapter(Protocol):
 
     name: str
 
-    def prepare(self) -> None:
-        """Get ready: commands will come soon. May be left out, and may do nothing."""
+    def prepare(self, commands: int) -> None:
+        """Get ready: soon so many commands will run at the same time. May be left out, and may do nothing."""
         ...
 
     def run(

@@ -67,11 +67,15 @@ class LocalWorkerAdapter:
         self._idle: list[_Warden] = []
         self._closed = False
 
-    def prepare(self) -> None:
-        """Start the process that will start the commands: it gets ready while the caller goes on."""
+    def prepare(self, commands: int) -> None:
+        """Start the processes that will start and watch the commands: they get ready while the caller goes on."""
         with self._lock:
-            if self._keeper is None and not self._closed:
-                self._keeper = _Keeper()
+            if self._keeper is not None or self._closed:
+                return
+            self._keeper = _Keeper()
+            # More would only take the processors away from what the caller does meanwhile.
+            for _ in range(min(commands, os.cpu_count() or 1)):
+                self._idle.append(self._keeper.warden())
 
     def run(
         self,
