@@ -45,9 +45,12 @@ class Stream:
 
     def drain(self) -> None:
         """Take what the pipe still holds. No more than that: somebody out of our reach might go on writing."""
+        size = self.read()
+        if not size:
+            return
         left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else _CHUNK
-        while left > 0 and (size := self.read()):
-            left -= size
+        while size and (left := left - size) > 0:
+            size = self.read()
 
     def finish(self) -> StreamResult:
         """What it carried; the log gets its end."""

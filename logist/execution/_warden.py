@@ -79,12 +79,13 @@ def send_frame(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] 
 
 def receive_frame(sock: socket.socket, fds: list[int] | None = None) -> dict[str, Any] | None:
     """Receive one message, None at the end of the stream; descriptors that came with it are added to `fds`."""
-    header, received, _, _ = socket.recv_fds(sock, HEADER.size, MAX_FDS if fds is not None else 0, _CLOEXEC)
-    for fd in received:
-        os.set_inheritable(fd, False)
+    header = b""
     if fds is not None:
+        header, received, _, _ = socket.recv_fds(sock, HEADER.size, MAX_FDS, _CLOEXEC)
+        for fd in received:
+            os.set_inheritable(fd, False)
         fds.extend(received)
-    header += _receive_exactly(sock, HEADER.size - len(header)) if header else b""
+    header += _receive_exactly(sock, HEADER.size - len(header))
     if len(header) < HEADER.size:
         return None
     (length,) = HEADER.unpack(header)
