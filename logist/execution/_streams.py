@@ -128,7 +128,8 @@ def _unwritable(path: Path, error: OSError) -> StorageFailed:
 class Plumbing(NamedTuple):
     """The descriptors of one command: what it gets, and our ends of its output."""
 
-    stdin: int
+    #: None for a command without input.
+    stdin: int | None
     stdout: int
     stderr: int
     streams: tuple[Stream, ...]
@@ -136,7 +137,7 @@ class Plumbing(NamedTuple):
     @classmethod
     def lay(cls, command: Command, sink: OutputSink | None, stack: ExitStack) -> Plumbing:
         """Open everything; `stack` closes what is still open in the end."""
-        stdin = _input(command.stdin, stack)
+        stdin = _input(command.stdin, stack) if command.stdin else None
         out, stdout = _output("stdout", command.stdout_log, command, sink, stack)
         if command.one_stream:
             return cls(stdin, stdout, stdout, (out,))
@@ -144,11 +145,7 @@ class Plumbing(NamedTuple):
         return cls(stdin, stdout, stderr, (out, err))
 
 
-def _input(data: bytes | None, stack: ExitStack) -> int:
-    if not data:
-        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        stack.callback(os.close, fd)
-        return fd
+def _input(data: bytes, stack: ExitStack) -> int:
     # Slow to import, and most commands have no input.
     import tempfile
 

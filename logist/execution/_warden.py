@@ -36,6 +36,8 @@ HEADER = struct.Struct("!I")
 #: To the keeper: what, and the number that the runner gave the warden.
 CONTROL = struct.Struct("!cI")
 NEW, SWEEP = b"n", b"s"
+#: Our own standard input is /dev/null: that of every command without input, too.
+NOTHING = 0
 #: The kernel takes no more descriptors in one message.
 MAX_FDS = 253
 
@@ -82,6 +84,7 @@ def receive_frame(sock: socket.socket, fds: list[int] | None = None) -> dict[str
     header = b""
     if fds is not None:
         header, received, _, _ = socket.recv_fds(sock, HEADER.size, MAX_FDS, _CLOEXEC)
+        # The flag alone does not help: Python 3.11 does not pass it on.
         for fd in received:
             os.set_inheritable(fd, False)
         fds.extend(received)
@@ -251,7 +254,8 @@ class Bell:
     def silence(self) -> None:
         """Make it ready to ring again."""
         try:
-            while os.read(self.fd, 4096):
+            # Less than was asked for is all that there is.
+            while len(os.read(self.fd, 4096)) == 4096:
                 pass
         except BlockingIOError:
             return
@@ -323,7 +327,7 @@ def serve(link: Link) -> None:
         for name in request["unset"]:
             del env[name]
         env.update(request["env"])
-        answer = run_command(link, request, env, fds)
+        answer = run_command(link, request, env, fds if request["input"] else [NOTHING, *fds])
         # Given back before the answer: whoever hears that the command ended may rely on its lease being free of us.
         for fd in fds:
             os.close(fd)

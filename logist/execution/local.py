@@ -245,6 +245,7 @@ class _Warden:
         self.clean = False
         request = {
             "held": held,
+            "input": bool(command.stdin),
             "argv": [os.fsencode(item) for item in command.spelled],
             "cwd": os.fsencode(command.cwd),
             "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items() - self._env.items()},
@@ -335,7 +336,9 @@ class _Execution:
     def _carry_out(self) -> dict[str, Any]:
         """Start, hold at the barrier when there is an `on_started`, watch to the end; the warden's last word."""
         plumbing = self._plumbing
-        fds = [plumbing.stdin, plumbing.stdout, plumbing.stderr, *self._command.inherit]
+        fds = [plumbing.stdout, plumbing.stderr, *self._command.inherit]
+        if plumbing.stdin is not None:
+            fds.insert(0, plumbing.stdin)
         self._warden.start(self._command, self._grace, fds, held=self._on_started is not None)
         if self._on_started is None:
             self._going = True
