@@ -10,12 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from logist.errors import StorageFailed
+
 
 @contextmanager
 def private_folder(place: Path, prefix: str) -> Iterator[Path]:
-    """A folder below `place` of a name that begins with `prefix`, gone at the end of the block. Raises OSError."""
-    _remove_abandoned(place, prefix)
-    folder, lock = _locked_folder(place, prefix)
+    """A folder in `place` whose name begins with `prefix`, gone at the end of the block. Raises StorageFailed."""
+    try:
+        _remove_abandoned(place, prefix)
+        folder, lock = _locked_folder(place, prefix)
+    except OSError as error:
+        raise StorageFailed(
+            f"no folder could be made in {place}: {(error.strerror or str(error)).lower()}",
+            "free some space there, or change who may write; TMPDIR names another place for what is not an output",
+        ) from error
     try:
         yield folder
     finally:
@@ -36,7 +44,9 @@ def _locked_folder(place: Path, prefix: str) -> tuple[Path, int]:
 
 
 def _remove_abandoned(place: Path, prefix: str) -> None:
-    for folder in place.glob(f"{prefix}*"):
+    with os.scandir(place) as entries:
+        found = [Path(entry.path) for entry in entries if entry.name.startswith(prefix)]
+    for folder in found:
         # Whose it is may not be ours to ask; it is in nobody's way.
         with suppress(OSError):
             if folder.stat(follow_symlinks=False).st_uid == os.geteuid():
