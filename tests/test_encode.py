@@ -265,6 +265,11 @@ def test_the_same_pictures_are_the_same_bytes_on_any_machine(
     assert made[0] == made[1] == made[2]
 
 
+def test_nothing_of_the_machine_is_in_the_file(tmp_path: Path) -> None:
+    """x265 would tell which processor it ran on."""
+    assert b"x265" not in make(tmp_path / "a.mov", [numbered(1)] * 3, options("h265")).read_bytes()
+
+
 def test_a_picture_that_comes_again_is_decoded_once(tmp_path: Path, mocker: MockerFixture) -> None:
     looked_at = mocker.spy(encode._Tools, "picture")
     still, moving = numbered(5), numbered(6)

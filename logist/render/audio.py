@@ -6,9 +6,9 @@ What is between files and encoder is floating-point stereo in pieces of bytes; a
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from logist.render.media import pyav
@@ -132,7 +132,7 @@ def _speed(rate: Fraction) -> Iterator[str]:
 
 def _source(sound: Sound) -> Pieces:
     """All of a file, once or for ever. Raises MergeFailed."""
-    for _ in count() if sound.track.loop else range(1):
+    for _ in itertools.count() if sound.track.loop else range(1):
         heard = False
         for piece in _once(sound):
             heard = heard or bool(piece)
@@ -249,8 +249,8 @@ def _through(pieces: Pieces, filters: Sequence[str], rate: Fraction) -> Pieces:
             yield made
     due = round(taken / rate) - given
     # A change of speed keeps what it has no room for: silence behind it drives it out.
-    lagging = chain.through(frame_of(bytes(round(rate * RATE) * SAMPLE_BYTES))) if rate != 1 else ()
-    for made in (*lagging, *chain.through(None)):
+    behind = map(frame_of, _silence(round(rate * RATE) if rate != 1 else 0))
+    for made in (made for frame in itertools.chain(behind, [None]) for made in chain.through(frame)):
         left = made[: max(0, due) * SAMPLE_BYTES]
         due -= _samples(left)
         yield left

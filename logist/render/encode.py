@@ -41,7 +41,8 @@ class VideoWriter:
         #: What the file says of itself.
         self.text: str | None = None
         self._target, self._settings, self._pool, self._ahead = target, settings, pool, ahead
-        self._stream = encoders.add_pictures(target, settings)
+        with encoders.quiet():
+            self._stream = encoders.add_pictures(target, settings)
         self._tools = _Tools(settings)
         self._tick = 1 / settings.fps
         self._waiting: deque[Future[VideoFrame]] = deque()
@@ -97,7 +98,7 @@ def video_writer(path: Path, settings: EncodeSettings) -> Iterator[VideoWriter]:
     """
     av = media.pyav()
     decoders = min(os.cpu_count() or 1, _MOST_DECODERS)
-    with written_beside(path) as temporary, ThreadPoolExecutor(decoders, "logist-decode") as pool, encoders.quiet():
+    with written_beside(path) as temporary, ThreadPoolExecutor(decoders, "logist-decode") as pool:
         target = encoders.open_target(temporary, settings.container, settings.fps)
         try:
             writer = VideoWriter(target, settings, pool, ahead=2 * decoders)

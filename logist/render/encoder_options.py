@@ -62,8 +62,8 @@ _FAMILIES = {
         qualities=range(4, 64),
         preset=("cpu-used", "4"),
         presets=tuple(str(speed) for speed in range(17)),
-        # It keeps to a quality only below a bit rate.
-        options=(("b", "1G"), ("threads", "4")),
+        # It keeps to a quality only below a bit rate; its threads spin while they wait, for ever if all else is busy.
+        options=(("b", "1G"), ("threads", "1")),
     ),
     "libvpx-vp9": _Family(
         quality=("crf", 24),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from logist.render.composition import read_props, seen_from
 from logist.render.flags import to_flags
 from logist.render.frames import Frames, Statistics, frames_of
 from logist.render.options import AudioTrack, Mode, RenderOptions
-from logist.render.output_file import check_output, written_beside
+from logist.render.output_file import check_output, not_written, written_beside
 from logist.render.private_folder import private_folder
 from logist.render.sheet import Cell, sheet_page
 
@@ -65,10 +67,12 @@ def render_video(url: str, output: Path, options: RenderOptions, progress: Progr
 
     began = time.monotonic()
     check_output(output)
-    codec = encoders.settings_for(output, options, part=False).video.codec
-    # Beside the output: there is room for it, and what a killed run leaves there the next one finds.
-    with private_folder(output.parent, f".{output.name[:60]}.logist-render-") as folder:
-        part = render_part(url, folder / f"part{'.mov' if codec in _QUICKTIME else '.mkv'}", options, progress)
+    video = encoders.settings_for(output, options, part=False).video
+    # A part's own name would stand for another codec.
+    encoded = replace(options, video_codec=video.encoder)
+    with _scratch(output) as folder:
+        name = f"part{'.mov' if video.codec in _QUICKTIME else '.mkv'}"
+        part = render_part(url, folder / name, encoded, progress)
         merged = merge(output, [part.output], MergeOptions(audio_codec=options.audio_codec, audio=options.audio))
     seconds = time.monotonic() - began
     finishing = seconds - part.seconds + part.finishing
@@ -124,9 +128,9 @@ def render_sequence(url: str, pattern: Path, options: RenderOptions, progress: P
     _check_picture(pattern)
     sequence_name(pattern, 0)
     numbers = range(options.start_frame, options.end_frame)
-    with frames_of(url, _of_pictures(options), numbers) as frames:
+    with _scratch(pattern) as folder, frames_of(url, _of_pictures(options), numbers) as frames:
         for number, picture in zip(numbers, _told(frames, len(numbers), progress), strict=True):
-            _write(sequence_name(pattern, number), picture)
+            _put(picture, folder, sequence_name(pattern, number))
         statistics = frames.statistics()
     return _rendered(pattern, statistics, began)
 
@@ -188,6 +192,24 @@ def _told(frames: Frames, total: int, progress: Progress | None) -> Iterator[byt
 def _rendered(output: Path, statistics: Statistics, began: float) -> Rendered:
     seconds = time.monotonic() - began
     return Rendered(output, statistics.frames, statistics, seconds, max(0.0, seconds - statistics.total))
+
+
+def _scratch(output: Path) -> AbstractContextManager[Path]:
+    """A folder beside the output: there is room for it, and what a killed run leaves there the next one finds."""
+    return private_folder(output.parent, f".{output.name[:60]}.logist-render-")
+
+
+def _put(picture: bytes, folder: Path, output: Path) -> None:
+    """Write one picture of many: `written_beside` would look through a folder full of them for each."""
+    made = folder / "picture.png"
+    try:
+        with made.open("wb") as file:
+            file.write(picture)
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(output)
+    except OSError as error:
+        raise not_written(output, error) from error
 
 
 def _write(output: Path, picture: bytes) -> None:

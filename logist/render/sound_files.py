@@ -49,12 +49,12 @@ def gathered(wanted: Sequence[Wanted]) -> Iterator[tuple[Sound, ...]]:
 
     A page's moving pictures may be silent: these are left out. Raises MergeFailed for a sound that can't be read.
     """
-    with tempfile.TemporaryDirectory(prefix="logist-sounds-") as folder:
+    with contextlib.ExitStack() as stack:
         paths: dict[str, Path] = {}
         sounds = []
         for each in wanted:
             source = each.track.source
-            at = paths.get(source) or _path(each, Path(folder, str(len(paths))))
+            at = paths.get(source) or _path(each, stack)
             if is_url(source):
                 paths[source] = at
             sound = Sound(each.track, at)
@@ -69,7 +69,7 @@ def is_url(source: str) -> bool:
     return ":" in source and len(scheme) >= _SHORTEST_SCHEME and (scheme == "file" or scheme in (*_FETCHED, "blob"))
 
 
-def _path(wanted: Wanted, fetched: Path) -> Path:
+def _path(wanted: Wanted, stack: contextlib.ExitStack) -> Path:
     source = wanted.track.source
     if not is_url(source):
         return wanted.folder / source
@@ -79,6 +79,7 @@ def _path(wanted: Wanted, fetched: Path) -> Path:
             return Path(unquote(parts.path, errors="surrogateescape"))
         if parts.scheme not in _FETCHED:
             raise failed(wanted.track, f"can't be read: {parts.scheme}: is known to its page alone")
+        fetched = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="logist-sound-")), "sound")
         with urlopen(source, timeout=_PATIENCE) as answer, fetched.open("wb") as file:
             shutil.copyfileobj(answer, file)
     except (OSError, ValueError, HTTPException) as error:
