@@ -382,12 +382,25 @@ def test_what_several_parts_found_is_heard_once_and_all_of_it(tmp_path: Path) ->
     make_sound(tmp_path / "a.wav")
     one, other = AudioTrack("a.wav"), AudioTrack("a.wav", offset=Fraction(1, 2), volume=Fraction(1, 2))
     again = AudioTrack((tmp_path / "a.wav").as_posix())
-    for index, tracks in enumerate([(one,), (again, other), (other, one)]):
-        text = PartNote(index * 10, 10, Fraction(20), "r", tracks).text()
+    for index, tracks in enumerate([(one,), (again,), (other, one)]):
+        text = PartNote(index * 10, 10, Fraction(20), "r", tracks, complete=False).text()
         make(tmp_path / f"{index}.mov", [numbered(index)] * 10, options(fps=Fraction(20)), text)
     made = [tmp_path / f"{index}.mov" for index in range(3)]
     assert exact_sound(tmp_path, made) == [(0, 24000, 0.5), (24000, 48000, 0.75), (48000, 72000, 0.25)]
     assert merge(tmp_path / "b.mov", made).sounds == 2
+
+
+def test_the_last_part_knows_what_was_stopped_after_the_first(tmp_path: Path) -> None:
+    make_sound(tmp_path / "a.wav")
+    endless = AudioTrack("a.wav")
+    stopped = AudioTrack("a.wav", duration=Fraction(3, 4))
+    for complete, heard in ((True, [(0, 36000, LOUD)]), (False, [(0, 36000, 2 * LOUD), (36000, 48000, LOUD)])):
+        made = []
+        for index, track in enumerate((endless, stopped)):
+            text = PartNote(index * 10, 10, Fraction(20), "r", (track,), complete=complete).text()
+            made.append(tmp_path / f"{complete}{index}.mov")
+            make(made[-1], [numbered(index)] * 10, options(fps=Fraction(20)), text)
+        assert exact_sound(tmp_path, made) == heard
 
 
 def test_sounds_are_looked_for_from_where_the_parts_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,6 +282,26 @@ def test_a_part_says_which_frames_it_holds_and_what_is_heard(browser_path: str, 
     assert other.render != said[0].render
 
 
+def test_the_sounds_are_those_that_the_last_frame_knows_of(browser_path: str, tmp_path: Path) -> None:
+    (tmp_path / "sound.wav").write_bytes(b"")
+    script = """const sound = new Audio("sound.wav");
+        let n = 0;
+        requestAnimationFrame(function f() {
+          if (n === 3) sound.play();
+          if (n === 27) sound.pause();
+          n += 1;
+          requestAnimationFrame(f);
+        });"""
+    url = write(tmp_path, f"<body><script>{script}</script>")
+    for start, pages in ((0, 1), (10, 2), (10, 3)):
+        with frames_of(url, options(browser_path, 30, concurrency=pages), range(start, 30)) as frames:
+            assert len(list(frames)) == 30 - start
+            [track] = frames.statistics().tracks
+        assert (track.source, track.offset) == ((tmp_path / "sound.wav").as_uri(), Fraction("0.1"))
+        assert track.duration is not None
+        assert round(track.duration, 6) == Fraction("0.8")
+
+
 def test_a_sequence_has_a_picture_for_each_frame(browser_path: str, tmp_path: Path) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -414,7 +434,14 @@ def test_a_disk_that_takes_no_more_is_told_and_nothing_is_half_written(
     browser_path: str, tmp_path: Path, own_temp: Path, name: str
 ) -> None:
     # From the first frame on no file may be longer: the system refuses what is behind that as it does on a full disk.
-    line = [sys.executable, "-c", _RENDERED, browser_path, write(tmp_path, COUNTER), str(tmp_path / name), "500"]
+    noise = """<!doctype html><canvas width=320 height=180></canvas><script>
+        const context = document.querySelector("canvas").getContext("2d"), pixels = context.createImageData(320, 180);
+        requestAnimationFrame(function f() {
+          for (let at = 0; at < pixels.data.length; at += 1) pixels.data[at] = at % 4 === 3 ? 255 : Math.random() * 256;
+          context.putImageData(pixels, 0, 0);
+          requestAnimationFrame(f);
+        })</script>"""
+    line = [sys.executable, "-c", _RENDERED, browser_path, write(tmp_path, noise), str(tmp_path / name), "500"]
     done = subprocess.run(line, capture_output=True, text=True, env=_environment(own_temp), check=False)
     assert "logist.errors.StorageFailed: could not write" in done.stderr
     left = sorted(path.name for path in tmp_path.iterdir())

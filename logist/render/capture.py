@@ -11,8 +11,6 @@ from logist.render.protocol import Connection, Values
 _EPOCH = 1_000.0
 _NUDGE = 0.01
 _PNG: Values = {"format": "png", "optimizeForSpeed": True}
-#: Pictures that were alike before it pays to ask first whether anything changed.
-_STILL = 2
 
 
 class Capture(Protocol):
@@ -43,15 +41,11 @@ class _Pictures:
     def __init__(self) -> None:
         self._text = ""
         self.last: bytes | None = None
-        #: How often the last one has come again.
-        self.alike = 0
 
     def take(self, text: str) -> bytes:
         """The bytes of a picture in base64."""
-        if text == self._text and self.last is not None:
-            self.alike += 1
-            return self.last
-        self._text, self.last, self.alike = text, binascii.a2b_base64(text), 0
+        if self.last is None or text != self._text:
+            self._text, self.last = text, binascii.a2b_base64(text)
         return self.last
 
 
@@ -69,16 +63,14 @@ class BeginFrames:
 
     def picture(self, ms: float, timeout: float) -> bytes | None:
         """The page as it is now, as a PNG; None: it has painted nothing yet."""
-        pictures = self._pictures
-        if pictures.alike >= _STILL and not self._begin(ms, timeout).get("hasDamage", True):
-            return pictures.last
+        # One frame for each of the composition's, whether it is seen or not: observers in the page count them. So it is
+        # not asked first whether anything changed.
         text = self._begin(ms, timeout, screenshot=_PNG).get("screenshotData")
-        return pictures.take(text) if text else pictures.last
+        return self._pictures.take(text) if text else self._pictures.last
 
     def show(self, ms: float, timeout: float) -> None:
         """Show the page as it is now to nobody: what the compositor does next may depend on what it did before."""
-        if self._begin(ms, timeout).get("hasDamage", True):
-            self._pictures.alike = 0
+        self._begin(ms, timeout)
 
     def nudge(self, timeout: float) -> None:
         """Run the page's rendering without showing anything: what is shown is left for the picture."""

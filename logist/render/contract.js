@@ -22,7 +22,6 @@
     setTimeout: window.setTimeout.bind(window),
     clearTimeout: window.clearTimeout.bind(window),
     requestAnimationFrame: window.requestAnimationFrame.bind(window),
-    now: performance.now.bind(performance),
     listen: EventTarget.prototype.addEventListener,
     dispatch: EventTarget.prototype.dispatchEvent,
     post: MessagePort.prototype.postMessage,
@@ -161,7 +160,7 @@
 
   // ---- Clocks --------------------------------------------------------------------------------------------------
 
-  // Rounded up: a page that reckons its frame from whole milliseconds, and rounds down, then has the frame that is shown.
+  // Rounded up: a page that reckons its frame from whole milliseconds, and rounds down, has the frame that is shown.
   const dateNow = () => EPOCH + Math.max(Math.ceil(now - TOLERANCE), wholeMilliseconds);
   own(native.Date, "now", dateNow);
   const VirtualDate = new Proxy(native.Date, {
@@ -216,7 +215,9 @@
     Math.min((time / 1000) * fps, (time * fps) / 1000, time / (1000 / fps), time * (fps / 1000)) < number;
   const agreed = (number, milliseconds) => {
     let time = milliseconds;
-    for (let step = 1; step <= 16 && isEarly(time, number); step += 1) time = milliseconds * (1 + step * Number.EPSILON);
+    for (let step = 1; step <= 16 && isEarly(time, number); step += 1) {
+      time = milliseconds * (1 + step * Number.EPSILON);
+    }
     return time;
   };
   const agreedWhole = (number, milliseconds) => {
@@ -247,7 +248,8 @@
     const run = typeof callback === "function" ? callback : () => (0, eval)(String(callback));
     timerNumber += 1;
     activity += 1;
-    const timer = { number: timerNumber, run, values, period, repeat, since: now, due: now + period, count: 1, nesting: nesting + 1 };
+    const timer = { number: timerNumber, run, values, repeat, nesting: nesting + 1 };
+    Object.assign(timer, { period, since: now, due: now + period, count: 1 });
     timers.set(timerNumber, timer);
     enqueue(timer);
     return timerNumber;
@@ -293,20 +295,19 @@
 
   let callbacks = new Map();
   let callbackNumber = 0;
+  let running = null; // those of this frame that are still to run
   const runCallbacks = async () => {
     const due = callbacks;
     if (due.size === 0) return;
     callbacks = new Map(); // what asks for the next frame now waits for it
+    running = due;
     for (const [number, callback] of due) {
-      if (!due.has(number)) continue; // cancelled by one before it
       due.delete(number);
-      running = due;
       call(callback, window, now);
       await turn();
     }
     running = null;
   };
-  let running = null;
   own(window, "requestAnimationFrame", function requestAnimationFrame(callback) {
     if (typeof callback !== "function") throw new TypeError("requestAnimationFrame takes a function");
     callbackNumber += 1;
@@ -316,7 +317,7 @@
   });
   own(window, "cancelAnimationFrame", (number) => {
     callbacks.delete(Number(number));
-    if (running) running.delete(Number(number));
+    running?.delete(Number(number));
   });
 
   let idleCallbacks = new Map();
@@ -326,7 +327,7 @@
     if (due.size === 0) return;
     idleCallbacks = new Map();
     for (const [number, callback] of due) {
-      if (!due.delete(number)) continue;
+      due.delete(number);
       // It has to come to an end though the clock stands: each look at what remains takes a millisecond of it.
       let remaining = 10;
       call(callback, window, { didTimeout: false, timeRemaining: () => Math.max(0, remaining--) });
@@ -477,9 +478,10 @@
 
   // Images that only styles name: fetched before a style may come to show them, and held, so that they stay decoded.
   const kept = new Map();
+  const whole = (url, base = document.baseURI) => (URL.canParse(url, base) ? [new URL(url, base).href] : []);
   const addressesIn = (text, base) => {
     const found = [...text.matchAll(/url\((["']?)(.*?)\1\)/g)].map(([, , url]) => url);
-    return found.filter((url) => url && !url.startsWith("#")).map((url) => new URL(url, base).href);
+    return found.filter((url) => url && !url.startsWith("#")).flatMap((url) => whole(url, base));
   };
   const addressesOfRules = (rules, base) =>
     [...rules].flatMap((rule) => {
@@ -500,12 +502,12 @@
   const addressesOfElement = (element) => {
     const found = [];
     for (const pseudo of [null, "::before", "::after"]) {
-      const { backgroundImage, maskImage, borderImageSource, listStyleImage, content } = getComputedStyle(element, pseudo);
-      for (const value of [backgroundImage, maskImage, borderImageSource, listStyleImage, content]) {
-        if (value?.includes("url(")) found.push(...addressesIn(value, document.baseURI));
+      const style = getComputedStyle(element, pseudo);
+      for (const name of ["backgroundImage", "maskImage", "borderImageSource", "listStyleImage", "content"]) {
+        if (style[name]?.includes("url(")) found.push(...addressesIn(style[name], document.baseURI));
       }
     }
-    if (element instanceof SVGImageElement && element.href.baseVal) found.push(new URL(element.href.baseVal, document.baseURI).href);
+    if (element instanceof SVGImageElement && element.href.baseVal) found.push(...whole(element.href.baseVal));
     if (element instanceof HTMLVideoElement && element.poster) found.push(element.poster);
     return found;
   };
@@ -564,21 +566,20 @@
 
   // ---- Animations ---------------------------------------------------------------------------------------------
 
-  // The browser's own events of animations come with its own frames, of which a replay has none: ours take their place.
-  const ANIMATION_EVENTS = ["animationstart", "animationiteration", "animationend", "animationcancel"].concat(
-    ["transitionrun", "transitionstart", "transitionend", "transitioncancel"]);
+  // The browser's own events of animations come when it shows frames, which a replay does less of: ours replace them.
+  const ANIMATION_EVENTS = [
+    ...["start", "iteration", "end", "cancel"].map((name) => `animation${name}`),
+    ...["run", "start", "end", "cancel"].map((name) => `transition${name}`),
+  ];
   const hideNative = (event) => {
     if (event.isTrusted) event.stopImmediatePropagation();
   };
   for (const name of ANIMATION_EVENTS) native.listen.call(window, name, hideNative, true);
 
-  const animation = {};
-  for (const name of ["play", "pause", "reverse", "finish", "cancel", "updatePlaybackRate"]) {
-    animation[name] = Animation.prototype[name];
-  }
-  const accessor = (name) => Object.getOwnPropertyDescriptor(Animation.prototype, name);
-  for (const name of ["currentTime", "startTime", "playState", "playbackRate", "timeline", "pending"]) {
-    const { get, set } = accessor(name);
+  // What the browser itself has of an animation, under what we let the page see.
+  const animation = { pause: Animation.prototype.pause, finish: Animation.prototype.finish };
+  for (const name of ["currentTime", "playState", "playbackRate", "timeline"]) {
+    const { get, set } = Object.getOwnPropertyDescriptor(Animation.prototype, name);
     animation[`get_${name}`] = (of) => get.call(of);
     animation[`set_${name}`] = (of, value) => set.call(of, value);
   }
@@ -607,7 +608,8 @@
   };
   // One that was over runs again, in the browser's time, when it is made to run the other way.
   const wakeFinished = (of, state) => {
-    if (state.finished && animation.get_playState(of) === "running") run(of, state, Number(animation.get_currentTime(of)));
+    if (!state.finished || animation.get_playState(of) !== "running") return;
+    run(of, state, Number(animation.get_currentTime(of)));
   };
   const rest = (of, state) => {
     state.running = false;
@@ -692,7 +694,8 @@
     };
     const began = was === "active" || was === "after";
     if (phase === "idle") {
-      if (was === "active" || was === "before") emit("cancel", Math.max(0, Math.min(state.last - delay, activeDuration)));
+      const past = Math.max(0, Math.min(state.last - delay, activeDuration));
+      if (was === "active" || was === "before") emit("cancel", past);
     } else {
       if (transition && was === "idle") emit("run", first);
       if (phase !== "before" && !began) emit("start", first);
@@ -745,7 +748,7 @@
     seen.forEach(sample);
     if (happened.length > 0) await tell();
   };
-  const getAnimations = Document.prototype.getAnimations ?? DocumentOrShadowRoot.prototype.getAnimations;
+  const getAnimations = Document.prototype.getAnimations;
   const getRootAnimations = ShadowRoot.prototype.getAnimations;
   const findAnimations = () => {
     for (const of of getAnimations.call(document)) adopt(of);
@@ -859,7 +862,7 @@
       animation.set_currentTime(of, at);
     });
   settable("startTime",
-    (of, state) => (state.running && state.rate !== 0 ? state.since - state.at / state.rate : null),
+    (of, state) => ((state.running || state.finished) && state.rate !== 0 ? state.since - state.at / state.rate : null),
     (of, state, start) => run(of, state, (now - start) * state.rate));
   settable("playbackRate",
     (of, state) => state.rate,
@@ -870,7 +873,8 @@
       if (state.finished) wakeFinished(of, state);
       else animation.set_currentTime(of, at);
     });
-  settable("playState", (of, state) => (state.finished ? "finished" : state.running ? "running" : animation.get_playState(of)));
+  settable("playState", (of, state) =>
+    state.finished ? "finished" : state.running ? "running" : animation.get_playState(of));
   settable("pending", () => false);
 
   // ---- SVG's own animations -----------------------------------------------------------------------------------
@@ -893,11 +897,9 @@
 
   // ---- Video and sound ----------------------------------------------------------------------------------------
 
-  const media = {};
-  const mediaAccessor = (name) => Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, name);
-  const nativeTime = mediaAccessor("currentTime");
-  const nativePaused = mediaAccessor("paused");
-  media.pause = HTMLMediaElement.prototype.pause;
+  const nativeTime = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "currentTime");
+  const nativePaused = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "paused");
+  const nativePause = HTMLMediaElement.prototype.pause;
 
   const records = new Map();
   const videos = document.getElementsByTagName("video");
@@ -908,10 +910,13 @@
     if (!record) {
       // free: follows the page's clock · playing, stopped: what the page asked for
       record = { state: "free", since: 0, at: 0, volume: 0, asked: false, ended: false, pieces: [] };
-      Object.assign(record, { native: null, shows: 0, shownAt: -1, period: Infinity });
+      Object.assign(record, { native: null, shows: 0, shownAt: -1, seeks: 0, period: Infinity });
       records.set(element, record);
       if (element.preload === "none" || element instanceof HTMLVideoElement) element.preload = "auto";
-      if (element.autoplay && !element.isConnected) Object.assign(record, { asked: true, state: "playing", since: now });
+      if (element.autoplay && !element.isConnected) {
+        Object.assign(record, { asked: true, state: "playing", since: now });
+        record.pieces.push({ offset: now, seek: 0, until: null });
+      }
     }
     return record;
   };
@@ -972,6 +977,7 @@
   };
   // The time of the frame that a video holds out to be drawn, in seconds; null: it can't be known.
   const heldTime = (video) => {
+    if (!window.VideoFrame) return null;
     try {
       const held = new VideoFrame(video);
       held.close();
@@ -1001,7 +1007,8 @@
     record.native = place;
     const latest = Number.isFinite(element.duration) ? element.duration : Infinity;
     // Never the very place where it stands: the browser would not even look.
-    const target = Math.min(place + INTO_THE_FRAME, latest) - record.shows * 1e-5;
+    record.seeks += 1;
+    const target = Math.min(place + INTO_THE_FRAME, latest) - (1 + (record.seeks % 2)) * 1e-5;
     const before = heldTime(element);
     nativeTime.set.call(element, target);
     if (!isSettled(element)) await mediaSettled(element);
@@ -1010,7 +1017,7 @@
   // What the page draws from, a frame that nobody sees may still leave its trace of.
   const isDrawnFrom = (element) => canvases.length > 0 || !element.isConnected || !element.checkVisibility();
   const noteMedia = (element, record) => {
-    if (!nativePaused.get.call(element)) media.pause.call(element);
+    if (!nativePaused.get.call(element)) nativePause.call(element);
     if (!element.muted) record.volume = Math.max(record.volume, element.volume);
     const over = record.state === "playing" && !element.loop && element.duration <= placeOf(element, record);
     if (!over || record.ended) return;
@@ -1113,8 +1120,8 @@
         const state = isPlaying(record) ? "playing" : "stopped";
         Object.assign(record, { state, at: Number(value), since: now, asked: true, ended: false });
       }
-      record.native = placeOf(this, record);
-      nativeTime.set.call(this, record.native + INTO_THE_FRAME); // also for the `seeked` that the page may wait for
+      record.native = null; // looked for again, to be sure that it is there
+      nativeTime.set.call(this, placeOf(this, record) + INTO_THE_FRAME); // for the `seeked` that the page may wait for
     },
   }));
 
@@ -1194,11 +1201,12 @@
     if (typeof timeline?.seek !== "function") return;
     const runs = typeof timeline.paused === "function" && !timeline.paused();
     // One that runs by itself is moved by this frame's callbacks; before them it would be moved twice.
-    if (again ? runs || (typeof timeline.time === "function" && timeline.time() !== now / 1000) : !runs) timeline.seek(now / 1000);
+    const elsewhere = typeof timeline.time === "function" && timeline.time() !== now / 1000;
+    if (again ? runs || elsewhere : !runs) timeline.seek(now / 1000);
   };
 
+  const isToBeStable = () => typeof window.helios?.waitUntilStable === "function";
   const stable = async () => {
-    if (typeof window.helios?.waitUntilStable !== "function") return;
     const [timersBefore, callbacksBefore] = [timerNumber, callbackNumber];
     let done = false;
     doing = "helios.waitUntilStable()";
@@ -1270,7 +1278,11 @@
     await runIdleCallbacks();
     await finish();
     findAnimations();
-    await stable();
+    if (isToBeStable()) {
+      await stable();
+      await finish();
+      findAnimations();
+    }
     placeSvgs();
     await placeMedia(capture);
     if (!capture) return;

@@ -215,6 +215,8 @@ def _ending(result: CommandResult) -> str:
         return result.detail
     if result.ended is Ended.CANCELED:
         return f"the browser was ended: {result.detail}"
+    if result.ended is Ended.LOST:
+        return "the browser was killed, and what watched it too"
     how = "the browser ended" if result.ok else f"the browser died (exit code {result.exit_code})"
     return f"{how}: {said}" if said else how
 

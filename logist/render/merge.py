@@ -116,7 +116,9 @@ def merge(output: Path, inputs: Sequence[Path], options: MergeOptions | None = N
 def _wanted(sources: Sequence[Source], parts: Sequence[PartNote], options: MergeOptions) -> Iterator[Wanted]:
     """The sounds to mix, each once, in the order in which they were found. Raises UsageProblem."""
     found = [Wanted(track, Path(), of_a_page=False) for track in options.audio]
-    for source, part in zip(sources, parts, strict=False):
+    noted = list(zip(sources, parts, strict=False))
+    # What still sounds at the end of one part may be stopped in the next: the last one knows.
+    for source, part in noted[-1:] if noted and noted[-1][1].complete else noted:
         found += [Wanted(track, source.path.parent, of_a_page=True) for track in part.tracks]
     own = next((source for source in sources if source.sound is not None), None)
     if found and own is not None:

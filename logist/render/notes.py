@@ -43,6 +43,8 @@ class PartNote:
     render: str = ""
     #: Those that the page has, up to the part's end. A source is a URL, or a path from the part's folder.
     tracks: tuple[AudioTrack, ...] = ()
+    #: Whether the page saw all frames from the composition's first on, and so has all that was heard up to the end.
+    complete: bool = True
 
     @property
     def end_frame(self) -> int:
@@ -58,6 +60,7 @@ class PartNote:
                 "startFrame": self.start_frame,
                 "frameCount": self.frame_count,
                 "fps": str(self.fps),
+                "complete": self.complete,
                 "tracks": [_spelled(track) for track in self.tracks],
             },
             ensure_ascii=True,
@@ -77,6 +80,7 @@ def parse(text: str) -> PartNote:
             Fraction(values["fps"]),
             str(values["render"]),
             tuple(_track(track) for track in values["tracks"]),
+            bool(values["complete"]),
         )
     except (ArithmeticError, KeyError, RecursionError, TypeError) as error:
         raise ValueError("it is not of the form that it should have") from error

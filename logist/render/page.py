@@ -22,10 +22,14 @@ from logist.render.protocol import NOBODY, Connection, ConnectionLostError, NoAn
 
 #: What the contract installs in each document.
 _CONTRACT = "__LOGIST_PAGE__"
+#: What observers.js does.
+_TELL_OBSERVERS = "__LOGIST_OBSERVERS__()"
 #: Pixel formats with transparency: what the page does not paint stays transparent.
 _WITH_ALPHA = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya", "pal8")
 #: Seconds that a page waits for something before a frame is shown to let it go on.
 _NUDGE_AFTER = 0.004
+#: Likewise, before it is told what its observers see: it must not wait for the next frame with that.
+_TELL_AFTER = 0.25
 _PACE = 0.01
 _EXPLAINING = 0.2
 #: In pixels.
@@ -149,7 +153,7 @@ class Page:
                 self._pause(deadline, late)
 
     def _step_call(self, number: int, *, seen: bool) -> str:
-        return f"{_CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
+        return f"{_TELL_OBSERVERS};{_CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
 
     def _canvas_frame(self, number: int, deadline: float) -> bytes:
         [main, *_] = self._events.contexts() or ("",)
@@ -194,7 +198,7 @@ class Page:
             params["uniqueContextId"] = context
         try:
             number = self._connection.send("Runtime.evaluate", params, session=self.session, timeout=_left(deadline))
-            answer = self._awaited(number, deadline)
+            answer = self._awaited(number, deadline, context)
         except ProtocolError as error:
             self._events.check()
             if leaving or not self._events.is_main(context):
@@ -208,12 +212,19 @@ class Page:
             raise self._thrown(answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def _awaited(self, number: int, deadline: float) -> Values:
-        while not self._connection.answered(number, within=_NUDGE_AFTER if self._capture.by_hand else _left(deadline)):
+    def _awaited(self, number: int, deadline: float, context: str = "") -> Values:
+        """The answer to a script that may wait for the page's being shown, or for what the page sees of itself."""
+        pace = _NUDGE_AFTER if self._capture.by_hand else _TELL_AFTER
+        tell_at = time.monotonic() + _TELL_AFTER
+        while not self._connection.answered(number, within=min(pace, _left(deadline))):
             self._events.check()
             if _left(deadline) <= 0:
                 raise NoAnswerError
             self._capture.nudge(_left(deadline))
+            if context and time.monotonic() >= tell_at:
+                tell_at += _TELL_AFTER
+                params: Values = {"expression": _TELL_OBSERVERS, "uniqueContextId": context}
+                self._connection.send("Runtime.evaluate", params, session=self.session, timeout=_left(deadline))
         return self._connection.wait(number, timeout=0)
 
     def _pause(self, deadline: float, late: str) -> None:
@@ -334,13 +345,12 @@ def contract_script(options: RenderOptions) -> str:
     props = read_props(options.props, Path())
     if props is not None:
         config["props"] = json.loads(props)
-    return f"({_contract()})({json.dumps(config)});"
+    return f"{_script('observers.js')}\n({_script('contract.js').rstrip().rstrip(';')})({json.dumps(config)});"
 
 
-@lru_cache(maxsize=1)
-def _contract() -> str:
-    text = resources.files("logist.render").joinpath("contract.js").read_text(encoding="utf-8")
-    return text.strip().rstrip(";")
+@lru_cache
+def _script(name: str) -> str:
+    return resources.files("logist.render").joinpath(name).read_text(encoding="utf-8")
 
 
 def _new_target(connection: Connection, options: RenderOptions, timeout: float) -> tuple[str, bool]:

@@ -10,8 +10,6 @@ from logist.render.protocol import Connection, Values
 
 _NOTES = 20
 _LONGEST = 500
-#: What browsers report as an error of the page though nothing of it fails.
-_HARMLESS = ("ResizeObserver loop", "Uncaught ResizeObserver loop")
 _LOCATION = re.compile(r"\(?((?:file|https?|blob|data):[^\s)]+):(\d+):(\d+)\)?")
 
 
@@ -138,9 +136,8 @@ class PageEvents:
     def _threw(self, params: Values) -> None:
         details = params["exceptionDetails"]
         message, place = _thrown(details)
-        if not message.startswith(_HARMLESS):
-            problem = RenderFailed(f"the page threw: {message}{place}", self.hint(_CONSOLE))
-            self._thrown[details.get("exceptionId", 0)] = problem
+        problem = RenderFailed(f"the page threw: {message}{place}", self.hint(_CONSOLE))
+        self._thrown[details.get("exceptionId", 0)] = problem
 
     def _revoked(self, params: Values) -> None:
         # A rejected promise that somebody handled after all.
@@ -163,9 +160,12 @@ class PageEvents:
 
     def _crashed(self, _params: Values) -> None:
         self._fail("the page crashed", "it may need more memory than there is, or be more than the browser bears")
+        # Nothing that is asked of it now is ever answered.
+        self.check()
 
     def _detached(self, params: Values) -> None:
         self._fail(f"the page was closed: {params.get('reason', '')}", "keep it open while it is rendered")
+        self.check()
 
     def _attached(self, params: Values) -> None:
         target = params["targetInfo"]

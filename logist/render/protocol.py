@@ -6,6 +6,7 @@ import json
 import os
 import select
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -47,12 +48,17 @@ class Connection:
         self._from = from_browser
         self._death = death
         self._numbers = count(1)
+        #: Messages that are whole, and the pieces of one that is not.
+        self._inbox: deque[bytes] = deque()
         self._pieces: list[bytes] = []
         self._answers: dict[int, Values] = {}
         self._handlers: dict[str, EventHandler] = {}
 
     def listen(self, session: str, handler: EventHandler) -> None:
-        """Hand the events of a session to `handler`, while any call waits; "" is the browser's own session."""
+        """Hand the events of a session to `handler`, while any call waits; "" is the browser's own session.
+
+        What it raises ends the call that waits.
+        """
         self._handlers[session] = handler
 
     def call(self, method: str, params: Values | None = None, *, session: str = "", timeout: float) -> Values:
@@ -105,7 +111,11 @@ class Connection:
                 raise ConnectionLostError(self._why_lost()) from error
 
     def _read(self, deadline: float) -> None:
-        """Take what has come, and hand it out message by message."""
+        """Take what has come, and hand out what is whole."""
+        if self._inbox:
+            # Taken out first: what a handler raises ends this call, and the messages behind it are for the next.
+            self._hand_out(json.loads(self._inbox.popleft()))
+            return
         self._await_pipe(self._from, select.POLLIN, deadline, "an answer")
         try:
             data = os.read(self._from, _READ)
@@ -113,12 +123,10 @@ class Connection:
             return
         if not data:
             raise ConnectionLostError(self._why_lost())
-        *messages, rest = data.split(b"\0")
-        for message in messages:
-            self._pieces.append(message)
-            whole = b"".join(self._pieces)
+        *ends, rest = data.split(b"\0")
+        for end in ends:
+            self._inbox.append(b"".join((*self._pieces, end)))
             self._pieces.clear()
-            self._hand_out(json.loads(whole))
         if rest:
             self._pieces.append(rest)
 

@@ -20,7 +20,7 @@ from logist.errors import UsageProblem
 from logist.render.composition import read_props, seen_from
 from logist.render.flags import to_flags
 from logist.render.frames import Frames, Statistics, frames_of
-from logist.render.options import AudioTrack, Mode, RenderOptions
+from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
 from logist.render.output_file import check_output, not_written, written_beside
 from logist.render.private_folder import private_folder
 from logist.render.sheet import Cell, sheet_page
@@ -98,7 +98,14 @@ def render_part(url: str, output: Path, options: RenderOptions, progress: Progre
             writer.add(picture)
         statistics = frames.statistics()
         tracks = tuple(_seen_from(track, output.parent) for track in statistics.tracks)
-        note = PartNote(options.start_frame, options.frame_count, options.fps, _identity(url, options), tracks)
+        note = PartNote(
+            options.start_frame,
+            options.frame_count,
+            options.fps,
+            _identity(url, options),
+            tracks,
+            complete=options.warmup is Warmup.REPLAY,
+        )
         writer.note(note.text())
     return _rendered(output, statistics, began)
 

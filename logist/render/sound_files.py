@@ -113,5 +113,8 @@ def opened(sound: Sound) -> Iterator[InputContainer]:
 
 def failed(track: AudioTrack, problem: str) -> MergeFailed:
     """The error for a track that can't be heard: `problem` stands behind its name."""
-    source = track.source if len(track.source) <= _SHOWN else f"{track.source[:_SHOWN]}…"
+    source = track.source
+    if len(source) > _SHOWN:
+        # A path says most at its end, and a `data:` URL nothing there.
+        source = f"{source[:_SHOWN]}…" if source.startswith("data:") else f"…{source[-_SHOWN:]}"
     return MergeFailed(f"the sound {source} {problem}", "put a sound there that can be played, or leave it out")
