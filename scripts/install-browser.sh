@@ -32,7 +32,7 @@ by_package() {
     fi
     "${privilege[@]}" apt-get -qq update &&
         "${privilege[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -qq install --yes --no-install-recommends chromium-headless-shell fonts-dejavu-core
+            apt-get -qq install --yes --no-install-recommends chromium-headless-shell chromium fonts-dejavu-core
 }
 
 by_download() {

@@ -463,7 +463,7 @@ def test_a_page_that_changes_after_a_while_is_never_shown_as_it_was_before(
 
 @pytest.mark.parametrize("mode", Mode)
 def test_where_nothing_changes_the_same_object_comes_again(running: RunningBrowser, tmp_path: Path, mode: Mode) -> None:
-    url = write(tmp_path, numbered("show(7)") + "<canvas width=32 height=18></canvas>")
+    url = write(tmp_path, numbered("show(7)") + "<canvas width=160 height=90></canvas>")
     made = frames(opened(running, url, mode=mode), 6)
     assert all(png is made[0] for png in made)
 
@@ -487,7 +487,8 @@ def test_a_canvas_gives_its_own_pixels_whatever_the_page_shows_of_it(running: Ru
             requestAnimationFrame(f);
           });
         </script>"""
-    page = opened(running, write(tmp_path, content), mode=Mode.CANVAS, canvas_selector="#small")
+    url = write(tmp_path, content)
+    page = opened(running, url, mode=Mode.CANVAS, canvas_selector="#small", width=20, height=10)
     first, *_, last = (picture(png) for png in frames(page, 4))
     assert (first.width, first.height) == (20, 10)
     assert (colour(first, 0, 0), colour(last, 0, 0)) == ((0, 255, 0), (0, 0, 255))
@@ -657,6 +658,15 @@ def test_without_its_canvas_a_page_is_told_which_is_missing(running: RunningBrow
     assert "--mode dom" in caught.value.hint
     with pytest.raises(RenderFailed, match="#none"):
         opened(running, url, mode=Mode.CANVAS, canvas_selector="#none").frame(0)
+
+
+def test_a_canvas_of_another_size_than_the_render_is_told_with_the_flags_that_fit_it(
+    running: RunningBrowser, tmp_path: Path
+) -> None:
+    url = write(tmp_path, "<canvas width=80 height=44></canvas>")
+    with pytest.raises(RenderFailed, match=r"^the canvas is 80x44 pixels at frame 0") as caught:
+        opened(running, url, mode=Mode.CANVAS).frame(0)
+    assert "--width 80 --height 44" in caught.value.hint
 
 
 def test_what_a_page_complains_of_is_kept_and_told_with_what_follows(running: RunningBrowser, tmp_path: Path) -> None:

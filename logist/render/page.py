@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import struct
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -34,6 +35,8 @@ _PACE = 0.01
 _EXPLAINING = 0.2
 #: In pixels.
 _LEAST_WINDOW = 500
+#: Where a PNG says how large it is.
+_PNG_HEADER, _PNG_SIZE = 16, struct.Struct(">II")
 _TRANSPARENT = {"color": {"r": 0, "g": 0, "b": 0, "a": 0}}
 
 
@@ -164,9 +167,20 @@ class Page:
         self._step(number, deadline, seen=True, stepped=(main,))
         self._shown(number, deadline)
         try:
-            return self._canvases.take(text)
-        except (binascii.Error, TypeError, ValueError) as error:
+            picture = self._canvases.take(text)
+            size = _PNG_SIZE.unpack_from(picture, _PNG_HEADER)
+        except (binascii.Error, struct.error, TypeError, ValueError) as error:
             raise RenderFailed(f"the canvas gave no picture of frame {number}", _CANVAS) from error
+        self._check_size(number, *size)
+        return picture
+
+    def _check_size(self, number: int, width: int, height: int) -> None:
+        wanted = (self._options.width, self._options.height)
+        if (width, height) != wanted:
+            raise RenderFailed(
+                f"the canvas is {width}x{height} pixels at frame {number}, and the render {wanted[0]}x{wanted[1]}",
+                f"render with --width {width} --height {height}, or let the page fit its canvas into the window",
+            )
 
     def _taken(self, ms: float, deadline: float, late: str) -> bytes:
         """A picture of the page as it is now."""
