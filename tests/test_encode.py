@@ -692,3 +692,14 @@ def test_a_link_that_is_named_like_what_was_left_behind_is_no_file_of_ours(tmp_p
     make(tmp_path / "a.mp4", [numbered(0)], options())
     assert (tmp_path / "precious").read_text() == "kept"
     assert names(tmp_path) == [".a.mp4.0123456789ab.tmp", "a.mp4", "precious"]
+
+
+def test_av1_does_not_make_this_process_a_real_time_one(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    chosen = options("av1", width=64, height=64)
+    with video_writer(tmp_path / "a.mkv", settings_for(tmp_path / "a.mkv", chosen, part=True)) as writer:
+        for number in range(3):
+            writer.add(numbered(number, 64, 64))
+        threads = [os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()]
+    assert set(threads) == {before}
+    assert len(threads) > 1

@@ -258,6 +258,27 @@ def quiet() -> Iterator[None]:
         os.environ.pop("SVT_LOG", None)
 
 
+@contextlib.contextmanager
+def _ordinary_priority() -> Iterator[None]:
+    """Keep SVT-AV1 from making this process a real-time one, which it does where it may, as root.
+
+    Such a process, and each browser that it starts, leaves the rest of the machine next to nothing.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    threads = Path("/proc/self/task")
+    try:
+        yield
+    finally:
+        for thread in threads.iterdir() if threads.is_dir() else ():
+            # One that has just ended needs nothing.
+            with contextlib.suppress(ProcessLookupError):
+                if os.sched_getscheduler(int(thread.name)) != policy:
+                    os.sched_setscheduler(int(thread.name), policy, parameters)
+
+
 def add_pictures(target: OutputContainer, settings: EncodeSettings) -> VideoStream:
     """A stream whose frames are made of pictures. Raises MergeFailed, UsageProblem."""
     stream = _add_stream(target, settings.video, settings.fps)
@@ -327,7 +348,8 @@ def _add_sound(target: OutputContainer, settings: AudioSettings) -> AudioStream:
 def _open(stream: VideoStream | AudioStream, settings: VideoSettings | AudioSettings) -> None:
     av = pyav()
     try:
-        stream.codec_context.open()
+        with _ordinary_priority():
+            stream.codec_context.open()
     except (av.FFmpegError, ValueError) as error:
         raise UsageProblem(
             f"{settings.encoder} can't encode this with these settings: {reason(error)}",
