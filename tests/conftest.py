@@ -112,6 +112,8 @@ def untouched_process() -> Iterator[None]:
         else:
             del os.environ[name]
     moved_to = _leave_for(folder)
+    if hasattr(os, "sched_getscheduler"):
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER, "the test made this process a real-time one"
     assert not changed, f"the test changed the environment: {', '.join(changed)} (use monkeypatch.setenv)"
     assert moved_to is None, f"the test changed the working directory to {moved_to} (use monkeypatch.chdir)"
 

@@ -703,3 +703,13 @@ def test_av1_does_not_make_this_process_a_real_time_one(tmp_path: Path) -> None:
         threads = [os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()]
     assert set(threads) == {before}
     assert len(threads) > 1
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1"])
+def test_pictures_that_hardly_change_are_not_all_key_frames(tmp_path: Path, codec: str) -> None:
+    path = make(
+        tmp_path / "a.mkv", [numbered(number, 64, 64) for number in range(20)], options(codec, width=64, height=64)
+    )
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [number for number, packet in enumerate(packets) if packet.is_keyframe] == [0]

@@ -18,6 +18,8 @@ from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from logist.render.encoders import ordinary_priority
+
 #: A frame is this many blocks wide and high; each is one bit.
 _SIDE = 4
 LARGEST_NUMBER = 2 ** (_SIDE * _SIDE) - 1
@@ -62,6 +64,8 @@ def make_video(
         assert isinstance(video, VideoStream)
         video.width, video.height = width, height
         video.pix_fmt = pixel_format or _PIXEL_FORMATS.get(codec, "yuv420p")
+        with ordinary_priority():
+            video.codec_context.open()
         sound = None if audio is None else container.add_stream(audio, rate=audio_rate, layout=audio_layout)
         for done, number in enumerate(numbers):
             frame = _draw(number, width, height).reformat(format=video.pix_fmt)

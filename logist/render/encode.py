@@ -164,6 +164,7 @@ class _Tools(threading.local):
         return frame
 
     def _converted(self, frame: VideoFrame) -> VideoFrame:
+        from av.video.frame import PictureType
         from av.video.reformatter import Interpolation
 
         colours = self._settings.colours
@@ -181,6 +182,8 @@ class _Tools(threading.local):
             | Interpolation.BITEXACT,
             threads=1,
         )
+        # A picture from a file says that it stands by itself, and encoders would see to it that it does in the video.
+        made.pict_type = PictureType.NONE
         made.colorspace, made.color_range = colours.matrix, colours.range
         made.color_primaries, made.color_trc = colours.primaries, colours.transfer
         return made

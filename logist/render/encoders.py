@@ -259,7 +259,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ordinary_priority() -> Iterator[None]:
+def ordinary_priority() -> Iterator[None]:
     """Keep SVT-AV1 from making this process a real-time one, which it does where it may, as root.
 
     Such a process, and each browser that it starts, leaves the rest of the machine next to nothing.
@@ -348,7 +348,7 @@ def _add_sound(target: OutputContainer, settings: AudioSettings) -> AudioStream:
 def _open(stream: VideoStream | AudioStream, settings: VideoSettings | AudioSettings) -> None:
     av = pyav()
     try:
-        with _ordinary_priority():
+        with ordinary_priority():
             stream.codec_context.open()
     except (av.FFmpegError, ValueError) as error:
         raise UsageProblem(

@@ -45,21 +45,23 @@ def written_beside(output: Path, *, tidy: bool = True) -> Iterator[Path]:
     With `tidy`, what a run that was killed left behind for the same output is removed first, for which the folder is
     read. Raises StorageFailed.
     """
+    temporary = output.with_name(f".{output.name[:_KEPT_OF_NAME]}.{os.urandom(6).hex()}.tmp")
     try:
         if tidy:
             _remove_left_behind(output)
-        temporary, held = _new_file(output)
         try:
+            held = _new_file(temporary)
             try:
                 yield temporary
                 # Whoever wrote it may have done so through another descriptor: the file's data is the same.
                 os.fsync(held)
                 temporary.replace(output)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        finally:
-            os.close(held)
+            finally:
+                os.close(held)
+        except BaseException:
+            # Also what comes before the file is ours to speak of: a signal may come between any two calls.
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise not_written(output, error) from error
     sync_folder(output.parent)
@@ -71,14 +73,13 @@ def not_written(output: Path, error: OSError) -> StorageFailed:
     return StorageFailed(f"could not write {output}: {(error.strerror or str(error)).lower()}", hint)
 
 
-def _new_file(output: Path) -> tuple[Path, int]:
-    """A file of a name that nobody has, and the descriptor that says as long as it is open: somebody writes this."""
+def _new_file(temporary: Path) -> int:
+    """Make the file; the descriptor says as long as it is open: somebody writes this."""
     while True:
-        temporary = output.with_name(f".{output.name[:_KEPT_OF_NAME]}.{os.urandom(6).hex()}.tmp")
         held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         # Between the two calls another run may have taken it for left behind.
         if not _take(held) or _is(temporary, held):
-            return temporary, held
+            return held
         os.close(held)
 
 
