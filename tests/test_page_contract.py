@@ -5,11 +5,14 @@ Pages show numbers as bars (tests/pictures.py) or tell values as JSON on their c
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -456,17 +459,17 @@ def test_the_clock_waits_for_what_a_page_fetches(studio: Studio) -> None:
 
 
 def test_work_that_is_spread_over_tasks_is_done_within_its_frame(studio: Studio) -> None:
-    body = """<script>
+    body = f"""{CANVAS}<script>
     const channel = new MessageChannel();
     let frame = -1, left;
-    channel.port1.onmessage = () => (left-- > 0 ? channel.port2.postMessage(0) : show(frame));
-    requestAnimationFrame(function f() {
+    channel.port1.onmessage = () => (left-- > 0 ? channel.port2.postMessage(0) : paint(g, frame));
+    requestAnimationFrame(function f() {{
       [frame, left] = [frame + 1, 9];
       channel.port2.postMessage(0);
       requestAnimationFrame(f);
-    });
+    }});
     </script>"""
-    assert studio.numbers(body, range(5)) == list(range(5))
+    assert studio.numbers(body, range(5), mode=Mode.CANVAS) == list(range(5))
 
 
 def test_fonts_are_there_at_the_first_frame(studio: Studio) -> None:
@@ -545,12 +548,11 @@ def test_a_page_that_follows_the_virtual_time_may_stand_between_its_own_frames(s
 def test_a_timeline_stands_at_its_frame_whether_it_runs_by_itself_or_not(studio: Studio, paused: str) -> None:
     body = """<script>
     let at = 0, most = 0, before = 0;
-    const place = (seconds) => { at = seconds; most = Math.max(most, at) };
+    const place = (seconds) => { at = seconds; most = Math.max(most, at); show(Math.round(at * 30)) };
     window.__helios_gsap_timeline__ = { paused: () => PAUSED, time: () => at, seek: place };
     requestAnimationFrame(function tick(now) {
-      if (!PAUSED) place(at + (now - before) / 1000);
+      if (!PAUSED) place(at + (now - before) / 2000);
       before = now;
-      show(Math.round(at * 30));
       requestAnimationFrame(tick);
     });
     setTimeout(() => tell(Math.round(most * 30)), 290);
@@ -674,3 +676,31 @@ def test_timers_that_set_more_and_more_timers_end_the_render(studio: Studio) -> 
     body = "<script>(function f() { setTimeout(f, 0); setTimeout(f, 0); setTimeout(f, 0) })()</script>"
     with pytest.raises(RenderFailed, match=r"timers are due in one frame|still waits for its own scripts"):
         studio.told(body, 30, timeout=Fraction(2))
+
+
+@pytest.mark.parametrize("script", ["<script src=nowhere.js>", "<script type=module>import './nowhere.js'"])
+def test_a_page_without_one_of_its_scripts_is_not_rendered(studio: Studio, script: str) -> None:
+    with pytest.raises(RenderFailed, match="could not be loaded"):
+        studio.open(f"{script}</script>").frame(0)
+
+
+def test_a_video_that_can_not_be_moved_in_is_told_and_not_shown_standing_still(
+    studio: Studio, browser: RunningBrowser
+) -> None:
+    pictures.make_video(studio.folder / "film.webm", range(20), fps=Fraction(10))
+    studio.write("<video src=film.webm autoplay>")
+
+    class WithoutRanges(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(WithoutRanges, directory=str(studio.folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/page.html"
+        page = browser.open_page(url, RenderOptions(width=160, height=90, mode=Mode.DOM))
+        page.ready()
+        with pytest.raises(RenderFailed, match="ranges of bytes") as caught:
+            page.frame(9)
+        server.shutdown()
+    assert "serve it" in caught.value.hint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -91,7 +90,7 @@ def test_a_script_remembers_commands_and_answers_in_order(command: Command, tmp_
         (asked.cwd / "made").write_text("by the script")
         return exited(stdout=b"second")
 
-    adapter = ScriptedAdapter([exited(1)]).then(write, replace(exited(), ended=Ended.TIMED_OUT, exit_code=143))
+    adapter = ScriptedAdapter([exited(1)]).then(write, exited()._replace(ended=Ended.TIMED_OUT, exit_code=143))
     other = Command(cwd=tmp_path, env={}, argv=("agent", "-p"))
     assert adapter.run(command).exit_code == 1
     assert adapter.run(other).stdout.kept == b"second"

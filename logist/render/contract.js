@@ -25,7 +25,10 @@
     listen: EventTarget.prototype.addEventListener,
     dispatch: EventTarget.prototype.dispatchEvent,
     post: MessagePort.prototype.postMessage,
+    now: performance.now.bind(performance),
     decode: HTMLImageElement.prototype.decode,
+    animate: Element.prototype.animate,
+    draw: OffscreenCanvasRenderingContext2D.prototype.drawImage,
     report: window.reportError.bind(window),
     Date,
     Image,
@@ -540,6 +543,14 @@
     track(fontsReady(), "fonts");
   };
 
+  // A page without one of its scripts is another page. What else is missing is shown as missing.
+  const noteMissing = ({ target }) => {
+    if (target instanceof HTMLScriptElement) {
+      native.report(new Error(`the script ${target.src || "module"} could not be loaded`.slice(0, 300)));
+    }
+  };
+  native.listen.call(window, "error", noteMissing, true);
+
   // ---- Shadow roots -------------------------------------------------------------------------------------------
 
   const roots = new Set();
@@ -589,6 +600,7 @@
   const HARDLY = 1e-9;
   const states = new WeakMap();
   const moving = new Map();
+  const ours = new WeakSet(); // animations that are not the page's
   let happened = [];
   const endOf = (of) => Number(of.effect?.getComputedTiming().endTime ?? 0);
   const onOurClock = (of) => animation.get_timeline(of) instanceof DocumentTimeline;
@@ -617,7 +629,7 @@
   };
   const adopt = (of) => {
     let state = states.get(of);
-    if (state || !onOurClock(of)) return state;
+    if (state || ours.has(of) || !onOurClock(of)) return state;
     const playState = animation.get_playState(of);
     if (playState === "idle") return undefined;
     const rate = animation.get_playbackRate(of);
@@ -759,7 +771,7 @@
   for (const target of [Document.prototype, ShadowRoot.prototype, Element.prototype]) {
     replace(target, "getAnimations", (original) =>
       function getAnimations(...values) {
-        const found = original.apply(this, values);
+        const found = original.apply(this, values).filter((of) => !ours.has(of));
         found.forEach(adopt);
         return found;
       });
@@ -910,7 +922,8 @@
     if (!record) {
       // free: follows the page's clock · playing, stopped: what the page asked for
       record = { state: "free", since: 0, at: 0, volume: 0, asked: false, ended: false, pieces: [] };
-      Object.assign(record, { native: null, shows: 0, shownAt: -1, seeks: 0, period: Infinity });
+      Object.assign(record, { native: null, shows: 0, shownAt: -1, seeks: 0 });
+      Object.assign(record, { held: null, long: null, period: Infinity });
       records.set(element, record);
       if (element.preload === "none" || element instanceof HTMLVideoElement) element.preload = "auto";
       if (element.autoplay && !element.isConnected) {
@@ -959,6 +972,7 @@
     element.networkState === HTMLMediaElement.NETWORK_NO_SOURCE ||
     (!element.seeking && element.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA);
   const FIRST_SHOWS = 3;
+  const [SHORT_PATIENCE, MEDIUM_PATIENCE, LONG_PATIENCE] = [25, 250, 2000]; // real milliseconds
   const MEDIA_EVENTS = ["seeked", "loadeddata", "canplay", "error", "emptied"];
   const mediaSettled = (element) => {
     const listening = new AbortController();
@@ -975,41 +989,60 @@
     });
     return settled.finally(() => listening.abort());
   };
-  // The time of the frame that a video holds out to be drawn, in seconds; null: it can't be known.
-  const heldTime = (video) => {
+  // The frame that a video holds out to be drawn: its time and length in seconds; null: it can't be known.
+  const heldFrame = (video) => {
     if (!window.VideoFrame) return null;
     try {
       const held = new VideoFrame(video);
       held.close();
-      return held.timestamp / 1e6;
+      return { time: held.timestamp / 1e6, length: (held.duration ?? 0) / 1e6 };
     } catch (error) {
       if (error.name !== "InvalidStateError" && error.name !== "SecurityError") throw error;
       return null;
     }
   };
+  const noteHeld = (record, { time }) => {
+    const apart = record.held === null ? 0 : Math.abs(time - record.held);
+    if (apart > 0) record.period = Math.min(record.period, apart);
+    record.held = time;
+  };
   // A seek is said to be done a moment before the frame it found takes the place of the last one.
   const frameArrived = async (video, record, before, target) => {
-    for (let tries = 0; tries < 10; tries += 1) {
-      const held = heldTime(video);
+    const began = native.now();
+    for (;;) {
+      const held = heldFrame(video);
       if (held === null) return;
-      if (held !== before) {
-        if (before !== null) record.period = Math.min(record.period, Math.abs(held - before));
+      noteHeld(record, held);
+      const length = held.length || record.period;
+      const isIt = held.time <= target && target - held.time < length && length < Infinity;
+      const isLast = target + length >= video.duration;
+      const isAnother = !isIt && !isLast && length < Infinity;
+      if (isIt || (!isAnother && held.time !== before?.time)) return;
+      // One that is surely another may be long in coming; else it may be the one, or a long one.
+      const isDoubtful = isAnother && held.time !== record.long;
+      const enough = isDoubtful ? (held.length > 0 ? LONG_PATIENCE : MEDIUM_PATIENCE) : SHORT_PATIENCE;
+      if (native.now() - began > enough) {
+        record.long = held.time;
         return;
       }
-      if (held <= target && target - held < record.period && record.period < Infinity) return;
-      await pause(1);
+      await pause(1); // not a hop: the browser brings the frame only when the page has nothing to do
     }
   };
   const seekVideo = async (element, record) => {
     if (!isSettled(element)) await mediaSettled(element);
     const place = placeOf(element, record);
     if (record.native === place || element.readyState === HTMLMediaElement.HAVE_NOTHING) return;
+    const { seekable } = element;
+    if (place > 0 && element.duration > 0 && seekable.length > 0 && seekable.end(seekable.length - 1) === 0) {
+      const name = element.currentSrc.slice(0, 200);
+      throw new Error(`the video ${name} can't be moved in: its server does not answer requests for ranges of bytes`);
+    }
     record.native = place;
     const latest = Number.isFinite(element.duration) ? element.duration : Infinity;
     // Never the very place where it stands: the browser would not even look.
     record.seeks += 1;
     const target = Math.min(place + INTO_THE_FRAME, latest) - (1 + (record.seeks % 2)) * 1e-5;
-    const before = heldTime(element);
+    const before = heldFrame(element);
     nativeTime.set.call(element, target);
     if (!isSettled(element)) await mediaSettled(element);
     await frameArrived(element, record, before, target);
@@ -1039,6 +1072,87 @@
       seeks.push(within(seekVideo(element, record), patience, late));
     }
     if (seeks.length > 0) await Promise.all(seeks);
+  };
+
+  // A video reaches the screen on a way of its own, now and then later than the rest of its frame. So its picture is
+  // shown as its background, which comes with the rest, and itself is moved out of its box.
+  const covers = new WeakMap();
+  const HEADER = 122; // bytes before the pixels of a bitmap
+  const BACKGROUND_SIZES = { fill: "100% 100%", contain: "contain", cover: "cover", none: "auto" };
+  const bitmapHeader = (width, height) => {
+    const header = new DataView(new ArrayBuffer(HEADER));
+    const size = HEADER + 4 * width * height;
+    const words = [[2, size], [10, HEADER], [14, 108], [18, width], [22, -height], [30, 3], [34, 4 * width * height]];
+    const masks = [[54, 0xff], [58, 0xff00], [62, 0xff0000], [66, 0xff000000], [70, 0x73524742]];
+    header.setUint16(0, 0x424d);
+    header.setUint16(26, 1, true);
+    header.setUint16(28, 32, true);
+    for (const [at, word] of [...words, ...masks]) header.setUint32(at, word, true);
+    return header;
+  };
+  const base64 = (bytes) => {
+    if (bytes.toBase64) return bytes.toBase64();
+    let text = "";
+    for (let at = 0; at < bytes.length; at += 32_768) text += String.fromCharCode(...bytes.subarray(at, at + 32_768));
+    return btoa(text);
+  };
+  // As a URL that holds all of it: others are fetched, which takes time. null: another site's, and not to be had.
+  const pictureOf = (video) => {
+    const { videoWidth: width, videoHeight: height } = video;
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    native.draw.call(context, video, 0, 0, width, height);
+    try {
+      const { data } = context.getImageData(0, 0, width, height);
+      const bytes = new Uint8Array(HEADER + data.length);
+      bytes.set(new Uint8Array(bitmapHeader(width, height).buffer));
+      bytes.set(data, HEADER);
+      return `data:image/bmp;base64,${base64(bytes)}`;
+    } catch (error) {
+      if (error.name !== "SecurityError") throw error;
+      return null;
+    }
+  };
+  const coverOf = (video) => {
+    let cover = covers.get(video);
+    if (!cover) {
+      // An animation, not a style of the element: it starts no transitions, and is nothing that a page would read.
+      const over = native.animate.call(video, [], { duration: 1, fill: "both" });
+      ours.add(over);
+      animation.pause.call(over);
+      cover = { over, picture: "", image: null };
+      covers.set(video, cover);
+    }
+    return cover;
+  };
+  const coverVideo = async (video) => {
+    const picture = pictureOf(video);
+    if (picture === null) return;
+    const cover = coverOf(video);
+    if (cover.picture !== picture) {
+      cover.image = new native.Image();
+      setSource.call(cover.image, picture);
+      await native.decode.call(cover.image);
+      cover.picture = picture;
+    }
+    cover.over.effect.setKeyframes([]);
+    const { objectFit, objectPosition, width, height } = getComputedStyle(video);
+    const fits = video.videoWidth <= parseFloat(width) && video.videoHeight <= parseFloat(height);
+    const shown = {
+      backgroundImage: `url("${picture}")`,
+      backgroundSize: BACKGROUND_SIZES[objectFit] ?? (fits ? "auto" : "contain"),
+      backgroundPosition: objectPosition,
+      backgroundOrigin: "content-box",
+      backgroundClip: "content-box",
+      backgroundRepeat: "no-repeat",
+      objectPosition: "-100000px -100000px",
+    };
+    cover.over.effect.setKeyframes([shown, shown]);
+  };
+  const coverVideos = async () => {
+    for (const video of mediaElements()) {
+      if (!(video instanceof HTMLVideoElement) || !video.isConnected || !video.videoWidth) continue;
+      if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && video.checkVisibility()) await coverVideo(video);
+    }
   };
 
   let videoCallbacks = new Map();
@@ -1286,6 +1400,7 @@
     placeSvgs();
     await placeMedia(capture);
     if (!capture) return;
+    await coverVideos();
     keepImagesOfElements();
     await idle();
     await decodeImages();

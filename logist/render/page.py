@@ -318,6 +318,7 @@ _HINTS = {
     "still waits": _SLOW,
     "has not loaded": _SLOW,
     "did not reach": _SLOW,
+    "ranges of bytes": "serve it by a server that does, or render the page as a file",
 }
 _NEVER_READY = "the page did not become ready"
 _NO_TRACKS = "the page could not tell its sounds"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,7 +59,9 @@ def gathered(wanted: Sequence[Wanted]) -> Iterator[tuple[Sound, ...]]:
             at = paths.get(source) or _path(each, stack)
             if is_url(source):
                 paths[source] = at
-            sound = Sound(each.track, at)
+            # As whoever runs the command finds it, and not from the part that named it.
+            track = each.track if is_url(source) else replace(each.track, source=os.path.relpath(at))
+            sound = Sound(track, at)
             if _is_heard(sound, each.of_a_page):
                 sounds.append(sound)
         yield tuple(sounds)
