@@ -179,8 +179,10 @@ def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: E
     notice = _stop_notices(stop, sink)
 
     def cancel() -> str | None:
+        # Read before the notice: a signal between the two would end the chunks untold.
+        now = stop.now
         notice()
-        return "stopped by the operator" if stop.now else None
+        return "stopped by the operator" if now else None
 
     def drain() -> str | None:
         return "stopped by the operator once the running chunks had ended" if stop.after_step else None
