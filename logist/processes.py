@@ -1,4 +1,4 @@
-"""Who a process is: told from a later one with the same pid by its start time and the boot. Standard library only."""
+"""Who a process is, told from a later one with the same pid; and how many can run. Standard library only."""
 
 from __future__ import annotations
 
@@ -56,3 +56,8 @@ def identify(pid: int) -> ProcessIdentity | None:
 def is_alive(process: ProcessIdentity) -> bool:
     """Whether this very process still lives: not another one that got its pid, not one of another boot."""
     return process.boot_id == boot_id() and start_time(process.pid) == process.start_time
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -243,7 +243,7 @@ def test_a_browser_that_is_killed_fails_the_page_at_once(browser: Browser, tmp_p
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         with pytest.raises(RenderFailed, match="the browser died"):
-            page.skip(range(1, 1_000_000))
+            page.frame(1_000_000)
     assert not list(own_temp.iterdir())
 
 
@@ -255,7 +255,7 @@ def test_a_browser_ends_when_that_is_asked_for(browser_path: str, tmp_path: Path
         page.frame(0)
         wanted.set()
         with pytest.raises(RenderFailed, match="the browser was ended: enough"):
-            page.skip(range(1, 1_000_000))
+            page.frame(1_000_000)
     assert not processes_of(own_temp)
 
 
@@ -432,11 +432,93 @@ def test_each_frame_is_shown_once(running: RunningBrowser, tmp_path: Path) -> No
     script = "let n = 0; requestAnimationFrame(function f() { show(n++); requestAnimationFrame(f) })"
     page = opened(running, write(tmp_path, numbered(script)))
     assert [bars(picture(png)) for png in frames(page, 8)] == list(range(8))
-    page.skip(range(8, 20))
     assert bars(picture(page.frame(20))) == 20
     assert bars(picture(page.frame(25))) == 25
     with pytest.raises(ValueError, match="shown already"):
         page.frame(25)
+
+
+#: Pages whose picture would be another one if they went on too early.
+MOVING = {
+    "text": CLOCK,
+    "transitions": """<!doctype html><style>i { position: absolute; width: 40px; height: 40px; background: #06f;
+        transition: all .3s; will-change: transform } .on i { transform: translate(100px, 30px) rotate(1turn) }</style>
+        <i></i><script>setInterval(() => document.body.classList.toggle("on"), 250)</script>""",
+    "canvas": numbered("""const c = document.body.appendChild(document.createElement("canvas")).getContext("2d");
+        requestAnimationFrame(function f(ms) { c.fillStyle = `hsl(${ms / 4} 80% 50%)`; c.fillRect(0, 0, 160, 90);
+        requestAnimationFrame(f) })"""),
+    "WebGL": numbered("""const g = document.body.appendChild(document.createElement("canvas")).getContext("webgl");
+        requestAnimationFrame(function f(ms) { g.clearColor((ms / 500) % 1, (ms / 700) % 1, 0, 1);
+        g.clear(g.COLOR_BUFFER_BIT); requestAnimationFrame(f) })"""),
+    "slow": numbered("""requestAnimationFrame(function f(ms) { for (let n = 0; n < 1e7; n += 1) Math.sqrt(n);
+        show(Math.round(ms * .03)); requestAnimationFrame(f) })"""),
+    "an image that changes": numbered("""const image = document.body.appendChild(new Image(160, 90));
+        const c = document.createElement("canvas").getContext("2d");
+        requestAnimationFrame(function f(ms) { c.fillStyle = `hsl(${ms / 4} 80% 50%)`; c.fillRect(0, 0, 300, 150);
+        image.src = c.canvas.toDataURL(); requestAnimationFrame(f) })"""),
+}
+#: Tells each frame that it comes to.
+TELLING = "requestAnimationFrame(function f(ms) { console.error(Math.round(ms * .03)); requestAnimationFrame(f) })"
+#: What may be shown later than it was drawn, or is told to the page after it was shown.
+NOT_ALL_DRAWN = {
+    "a video": "document.body.append(document.createElement('video'))",
+    "an observer": "new IntersectionObserver(() => {}).observe(document.body)",
+    "a document": "document.body.append(Object.assign(document.createElement('iframe'), { srcdoc: 'x' }))",
+    "a canvas drawn elsewhere": "document.createElement('canvas').transferControlToOffscreen()",
+    "a canvas shown at once": "document.createElement('canvas').getContext('2d', { desynchronized: true })",
+}
+
+
+def reached(page: Page) -> int:
+    """The last frame that a page has told of."""
+    page.check()
+    return int(page.notes[-1].split()[0])
+
+
+@pytest.mark.parametrize("content", MOVING.values(), ids=MOVING)
+def test_a_page_that_goes_on_while_a_frame_is_shown_shows_the_same(
+    running: RunningBrowser, tmp_path: Path, content: str
+) -> None:
+    url = write(tmp_path, content)
+    one_by_one = frames(opened(running, url), 24)
+    page = opened(running, url)
+    assert [pixels(picture(page.frame(number, number + 1))) for number in range(23)] == [
+        pixels(picture(png)) for png in one_by_one[:23]
+    ]
+    assert len(set(one_by_one)) > 12
+    assert pixels(picture(page.frame(23))) == pixels(picture(one_by_one[23]))
+
+
+def test_only_the_shell_goes_on_while_a_frame_is_shown_and_never_past_the_last(
+    running: RunningBrowser, browser: Browser, tmp_path: Path
+) -> None:
+    page = opened(running, write(tmp_path, numbered(TELLING)))
+    page.frame(0, 1)
+    page.frame(1)
+    assert reached(page) == 1
+    page.frame(2, 3)
+    assert reached(page) == (3 if browser.headless_shell else 2)
+
+
+def test_a_page_that_went_on_to_another_frame_says_so(
+    browser: Browser, running: RunningBrowser, tmp_path: Path
+) -> None:
+    if not browser.headless_shell:
+        pytest.skip("only the shell goes on while a frame is shown")
+    page = opened(running, write(tmp_path, numbered()), warmup=Warmup.NONE)
+    page.frame(2, 3)
+    with pytest.raises(ValueError, match="another frame than 5 comes next"):
+        page.frame(5)
+
+
+@pytest.mark.parametrize("script", NOT_ALL_DRAWN.values(), ids=NOT_ALL_DRAWN)
+def test_a_page_waits_where_what_is_shown_could_change_by_its_going_on(
+    running: RunningBrowser, tmp_path: Path, script: str
+) -> None:
+    page = opened(running, write(tmp_path, numbered(f"{script}; {TELLING}")))
+    page.frame(0, 1)
+    page.frame(1, 2)
+    assert reached(page) == 1
 
 
 def test_without_a_warm_up_a_page_sees_none_of_the_frames_before(running: RunningBrowser, tmp_path: Path) -> None:
@@ -582,7 +664,7 @@ def test_a_page_that_crashes_is_told(browser: Browser, tmp_path: Path) -> None:
         page.frame(0)
         running.connection.send("Page.crash", session=page.session, timeout=5)
         with pytest.raises(RenderFailed, match="the page crashed"):
-            page.skip(range(1, 3))
+            page.frame(3)
 
 
 def test_a_rejection_that_nobody_handles_in_time_is_an_error(running: RunningBrowser, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.commands.output import print_json, print_text, tell
-from logist.commands.parameters import processors
 from logist.errors import ExitCode, UsageProblem
+from logist.processes import processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,11 +54,6 @@ class Dollars(click.FloatRange):
         if not amount <= _MOST_DOLLARS:
             self.fail(f"{str(value)[:40]!r} is not an amount; write it like 5 or 2.50", param, ctx)
         return amount
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

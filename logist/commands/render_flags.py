@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from logist.commands.parameters import Decorated, processors
+from logist.commands.parameters import Decorated
 from logist.errors import UsageProblem
+from logist.processes import processors
 
 if TYPE_CHECKING:
     from fractions import Fraction

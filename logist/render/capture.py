@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Callable
 from typing import Protocol
 
 from logist.render.protocol import Connection, Values
@@ -13,20 +14,25 @@ _NUDGE = 0.01
 _PNG: Values = {"format": "png", "optimizeForSpeed": True}
 
 
+#: What is done while a frame is shown.
+Meanwhile = Callable[[], None]
+
+
 class Capture(Protocol):
     """Shows a page's frames, and takes pictures of them. Times are in milliseconds, timeouts in seconds.
 
-    Raises what `Connection.call` raises.
+    `meanwhile` is called when the browser was told to show the frame, and has not done it yet; only where frames are
+    shown by hand. Raises what `Connection.call` raises.
     """
 
     #: Whether nothing moves in the page unless a frame is shown.
     by_hand: bool
 
-    def picture(self, ms: float, timeout: float) -> bytes | None:
+    def picture(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> bytes | None:
         """The page as it is now, as a PNG; None: it has painted nothing yet."""
         ...
 
-    def show(self, ms: float, timeout: float) -> None:
+    def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Show the page as it is now to nobody, so that the browser has seen the frame too."""
         ...
 
@@ -61,26 +67,30 @@ class BeginFrames:
         self._ticks = _EPOCH
         self._pictures = _Pictures()
 
-    def picture(self, ms: float, timeout: float) -> bytes | None:
+    def picture(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> bytes | None:
         """The page as it is now, as a PNG; None: it has painted nothing yet."""
         # One frame for each of the composition's, whether it is seen or not: observers in the page count them. So it is
         # not asked first whether anything changed.
-        text = self._begin(ms, timeout, screenshot=_PNG).get("screenshotData")
+        text = self._begin(ms, timeout, meanwhile, screenshot=_PNG).get("screenshotData")
         return self._pictures.take(text) if text else self._pictures.last
 
-    def show(self, ms: float, timeout: float) -> None:
+    def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Show the page as it is now to nobody: what the compositor does next may depend on what it did before."""
-        self._begin(ms, timeout)
+        self._begin(ms, timeout, meanwhile)
 
     def nudge(self, timeout: float) -> None:
         """Run the page's rendering without showing anything: what is shown is left for the picture."""
         self._begin(-self._interval, timeout, noDisplayUpdates=True)
 
-    def _begin(self, ms: float, timeout: float, **how: object) -> Values:
+    def _begin(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None, **how: object) -> Values:
         # The clock never stands still: a frame at the time of the last one would not be begun.
         self._ticks = max(self._ticks + _NUDGE, _EPOCH + self._interval + ms)
         params = {"frameTimeTicks": self._ticks, "interval": self._interval, **how}
-        return self._connection.call("HeadlessExperimental.beginFrame", params, session=self._session, timeout=timeout)
+        begin = "HeadlessExperimental.beginFrame"
+        number = self._connection.send(begin, params, session=self._session, timeout=timeout)
+        if meanwhile is not None:
+            meanwhile()
+        return self._connection.wait(number, timeout=timeout)
 
 
 class Screenshots:
@@ -93,12 +103,12 @@ class Screenshots:
         self._session = session
         self._pictures = _Pictures()
 
-    def picture(self, ms: float, timeout: float) -> bytes | None:  # noqa: ARG002 - the browser keeps its own time
+    def picture(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> bytes | None:  # noqa: ARG002 - the browser keeps its own time
         """The page as it is now, as a PNG; None: it has painted nothing yet."""
         answer = self._connection.call("Page.captureScreenshot", _PNG, session=self._session, timeout=timeout)
         return self._pictures.take(answer["data"]) if answer.get("data") else None
 
-    def show(self, ms: float, timeout: float) -> None:
+    def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Nothing: frames are shown all the time."""
 
     def nudge(self, timeout: float) -> None:

@@ -1266,8 +1266,11 @@
 
   // ---- Canvas -------------------------------------------------------------------------------------------------
 
+  // A canvas that is shown whenever it is drawn, and not with the frame of the page.
+  let drawnElsewhere = false;
   const preserving = (original) =>
     function getContext(kind, options) {
+      if (options?.desynchronized) drawnElsewhere = true;
       // Its pixels are read after the browser may have handed them on, and a buffer that is handed on is empty.
       const kinds = ["webgl", "webgl2", "experimental-webgl"];
       return kinds.includes(kind)
@@ -1275,6 +1278,11 @@
         : original.call(this, kind, options);
     };
   replace(HTMLCanvasElement.prototype, "getContext", preserving);
+  replace(HTMLCanvasElement.prototype, "transferControlToOffscreen", (original) =>
+    function transferControlToOffscreen() {
+      drawnElsewhere = true;
+      return original.call(this);
+    });
   const findCanvas = (selector) => {
     for (const root of [document, ...connectedRoots()]) {
       const found = root.querySelector(selector);
@@ -1406,6 +1414,10 @@
     await decodeImages();
   };
 
+  // Whether what a frame shows is all taken from the page as it is drawn: then the page may go on while it is shown.
+  const isAllDrawn = () => !drawnElsewhere && mediaElements().length === 0 && !window.__LOGIST_OBSERVERS__.any();
+  let frameDrawn = Promise.resolve();
+
   own(window, "__LOGIST_PAGE__", Object.freeze({
     async ready(timeout) {
       patience = timeout * 0.9; // who waits for us is to get our word of what is missing, not lose patience first
@@ -1417,7 +1429,11 @@
       frame = number;
       await within(advance(capture, agreed(number, milliseconds)), patience, () =>
         `frame ${number} is not done: the page still waits for ${described()}`);
+      // The hop: once the callbacks of the browser's frame are done, the page is drawn; and only then comes a task.
+      frameDrawn = new Promise((resolve) => native.requestAnimationFrame(() => hop().then(resolve)));
+      return isAllDrawn();
     },
+    drawn: () => frameDrawn,
     async canvas(selector) {
       const found = findCanvas(selector ?? "canvas");
       if (found === null) throw new Error(selector ? `no element matches ${selector}` : "the page has no canvas");

@@ -59,6 +59,7 @@ class Frames:
         block = max(1, min(_BLOCK, _BLOCK * _LARGE // (options.width * options.height)))
         block = min(block, math.ceil(len(numbers) / options.concurrency))
         self._pages = min(options.concurrency, math.ceil(len(numbers) / block))
+        self._count = len(numbers)
         self._queue = FrameQueue(numbers, self._pages, block)
         self._findings: list[_Finding] = []
         self._frames = 0
@@ -123,10 +124,16 @@ class Frames:
             for block in queue.blocks():
                 for place in block:
                     last = queue.number(place)
-                    queue.put(place, page.frame(last))
+                    queue.put(place, page.frame(last, self._after(place, block)))
             page.check()
             self._findings.append(_Finding(last, running.version, page.tracks(), page.notes))
             queue.done()
+
+    def _after(self, place: int, block: range) -> int | None:
+        """The frame that a page makes after the one at a place, if that is known: a page that is alone makes all."""
+        following = place + 1
+        known = self._count if self._pages == 1 else block.stop
+        return self._queue.number(following) if following < known else None
 
     def _unwanted(self) -> str | None:
         return "its frames are not wanted any more" if self._queue.stopped else None

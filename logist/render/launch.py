@@ -16,6 +16,7 @@ from typing import NamedTuple
 from logist.errors import BrowserMissing
 from logist.execution import CancelCheck, Command, CommandResult, Ended
 from logist.execution.local import LocalWorkerAdapter
+from logist.processes import processors
 from logist.render.browser import Browser, install_hint
 from logist.render.options import RenderOptions
 from logist.render.page import Page
@@ -37,7 +38,7 @@ _QUIET = (
 #: What makes a picture depend on the page alone: not on time, on the machine's screen and fonts, or on earlier frames.
 _SAME_PIXELS = (
     *("--force-color-profile=srgb", "--force-device-scale-factor=1", "--hide-scrollbars", "--lang=en-US"),
-    *("--disable-lcd-text", "--font-render-hinting=none", "--disable-skia-runtime-opts", "--disable-partial-raster"),
+    *("--disable-lcd-text", "--font-render-hinting=none", "--disable-partial-raster"),
     *("--disable-threaded-animation", "--disable-threaded-scrolling", "--disable-smooth-scrolling"),
     *("--disable-checker-imaging", "--disable-image-animation-resync", "--disable-new-content-rendering-timeout"),
     *("--run-all-compositor-stages-before-draw", "--autoplay-policy=no-user-gesture-required"),
@@ -50,6 +51,8 @@ _SAME_PIXELS = (
     "PaintHolding,HttpsUpgrades,DialMediaRouteProvider,AutofillServerCommunication",
 )
 _BEGIN_FRAMES = "--enable-begin-frame-control"
+#: Threads that draw one page; the browser takes no more.
+_MOST_DRAWING = 4
 #: Pages that need more memory for pictures than this find none in a container's /dev/shm.
 _ENOUGH_SHARED_MEMORY = 1 << 30
 #: FIFOs hold a whole picture: fewer switches between the processes.
@@ -120,6 +123,7 @@ def _not_started(browser: Browser, why: str, environ: Mapping[str, str]) -> Brow
 
 def _arguments(browser: Browser, folder: Path, environ: Mapping[str, str], *, headless: bool) -> list[str]:
     arguments = ["--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}", *_QUIET, *_SAME_PIXELS]
+    arguments.append(f"--num-raster-threads={min(processors(), _MOST_DRAWING)}")
     if browser.headless_shell:
         arguments.append(_BEGIN_FRAMES)
     elif headless:

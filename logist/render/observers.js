@@ -36,14 +36,17 @@
   };
 
   Object.defineProperty(window, "__LOGIST_OBSERVERS__", {
-    value: () => {
-      for (const tell of [...observing.values()]) {
-        try {
-          tell();
-        } catch (error) {
-          report(error);
+    value: Object.freeze({
+      any: () => observing.size > 0,
+      tell() {
+        for (const tell of [...observing.values()]) {
+          try {
+            tell();
+          } catch (error) {
+            report(error);
+          }
         }
-      }
-    },
+      },
+    }),
   });
 })();

@@ -12,10 +12,10 @@ from fractions import Fraction
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from logist.errors import LogistError, RenderFailed
-from logist.render.capture import BeginFrames, Canvases, Capture, Screenshots
+from logist.errors import LogistError, RenderFailed, UsageProblem
+from logist.render.capture import BeginFrames, Canvases, Capture, Meanwhile, Screenshots
 from logist.render.composition import read_props
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
 from logist.render.page_events import PageEvents, failure_text
@@ -24,7 +24,7 @@ from logist.render.protocol import NOBODY, Connection, ConnectionLostError, NoAn
 #: What the contract installs in each document.
 _CONTRACT = "__LOGIST_PAGE__"
 #: What observers.js does.
-_TELL_OBSERVERS = "__LOGIST_OBSERVERS__()"
+_TELL_OBSERVERS = "__LOGIST_OBSERVERS__.tell()"
 #: Pixel formats with transparency: what the page does not paint stays transparent.
 _WITH_ALPHA = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya", "pal8")
 #: Seconds that a page waits for something before a frame is shown to let it go on.
@@ -38,6 +38,15 @@ _LEAST_WINDOW = 500
 #: Where a PNG says how large it is.
 _PNG_HEADER, _PNG_SIZE = 16, struct.Struct(">II")
 _TRANSPARENT = {"color": {"r": 0, "g": 0, "b": 0, "a": 0}}
+
+
+class _SentStep(NamedTuple):
+    """A step that was asked for while the frame before it was shown."""
+
+    frame: int
+    context: str
+    #: The number of its command.
+    command: int
 
 
 class Page:
@@ -58,6 +67,10 @@ class Page:
         self._prepared: set[str] = set()
         #: The frame that comes next.
         self._next = 0
+        #: Whether the page may go on while the frame to which it was moved is shown.
+        self._all_drawn = False
+        self._nudged = False
+        self._sent: _SentStep | None = None
 
     @classmethod
     def open(cls, connection: Connection, url: str, options: RenderOptions) -> Page:
@@ -95,13 +108,15 @@ class Page:
         # the browser may draw a layer at the size at which it saw it first.
         self._taken(self._ms(-1), deadline, _NEVER_READY)
 
-    def frame(self, number: int) -> bytes:
+    def frame(self, number: int, then: int | None = None) -> bytes:
         """Move on to a frame, and take its picture as a PNG; those before it are replayed unless that is not wanted.
 
-        A picture like the last one is the same object. Raises RenderFailed.
+        `then` is the frame that is asked for next: the page goes on to it while this one is shown. A picture like the
+        last one is the same object. Raises RenderFailed.
         """
         if self._options.warmup is Warmup.REPLAY:
-            self.skip(range(self._next, number))
+            for skipped in range(self._next, number):
+                self._skip(skipped, number)
         if number < self._next:
             raise ValueError(f"frame {number} was shown already")
         self._next = number + 1
@@ -109,15 +124,14 @@ class Page:
         if self._options.mode is Mode.CANVAS:
             return self._canvas_frame(number, deadline)
         self._step(number, deadline, seen=True)
-        return self._taken(self._ms(number), deadline, _late(number))
+        return self._taken(self._ms(number), deadline, _late(number), self._look_ahead(number, then))
 
-    def skip(self, numbers: Iterable[int]) -> None:
-        """Move on through frames that nobody will see. Raises RenderFailed."""
-        for number in numbers:
-            deadline = time.monotonic() + self._timeout
-            self._step(number, deadline, seen=False)
-            self._shown(number, deadline)
-            self._next = number + 1
+    def _skip(self, number: int, target: int) -> None:
+        """Move on through a frame that nobody will see, on the way to `target`."""
+        deadline = time.monotonic() + self._timeout
+        self._step(number, deadline, seen=False)
+        self._shown(number, deadline, self._look_ahead(number, target))
+        self._next = number + 1
 
     def tracks(self) -> tuple[AudioTrack, ...]:
         """The sounds that the page has played until now, of all its documents. Raises RenderFailed."""
@@ -146,23 +160,55 @@ class Page:
     def _step(self, number: int, deadline: float, *, seen: bool, stepped: Iterable[str] = ()) -> None:
         """Move all documents to a frame, parents first, except those that are there already."""
         late, done = _late(number), set(stepped)
+        self._all_drawn = self._nudged = False
+        if self._sent is not None:
+            done.add(self._take_sent(number, deadline))
         # What a step brings into the page has to be there for the frame.
         while self._prepare_documents(deadline, late) or not done.issuperset(self._events.contexts()):
             for context in self._events.contexts():
                 if context in self._prepared - done:
-                    self._evaluate(self._step_call(number, seen=seen), context, deadline, late)
+                    call = f"{_TELL_OBSERVERS};{self._step_call(number, seen=seen)}"
+                    self._all_drawn = self._evaluate(call, context, deadline, late) is True
                     done.add(context)
             if not self._events.contexts():
                 self._pause(deadline, late)
 
     def _step_call(self, number: int, *, seen: bool) -> str:
-        return f"{_TELL_OBSERVERS};{_CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
+        return f"{_CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
+
+    def _look_ahead(self, number: int, then: int | None) -> Meanwhile | None:
+        """What moves the page on from frame `number`, towards `then`, while that frame is shown; None: nothing may."""
+        following = number + 1 if self._options.warmup is Warmup.REPLAY else then
+        seen = following == then
+        if then is None or following is None or not self._may_go_on() or (seen and self._options.mode is Mode.CANVAS):
+            return None
+        [context] = self._events.contexts()
+        step = f"{_TELL_OBSERVERS};return {self._step_call(following, seen=seen)}"
+
+        def send() -> None:
+            call = f"{_CONTRACT}.drawn().then(()=>{{{step}}})"
+            self._sent = _SentStep(following, context, self._send(call, context, self._timeout))
+
+        return send
+
+    def _may_go_on(self) -> bool:
+        """Whether what is shown of the page can't be changed by its going on meanwhile."""
+        # The page can't tell the frame that is shown from one that it was nudged with, and goes on after either.
+        return self._capture.by_hand and self._all_drawn and not self._nudged and len(self._events.contexts()) == 1
+
+    def _take_sent(self, number: int, deadline: float) -> str:
+        """Wait for the step that was sent while the last frame was shown; the document that took it."""
+        sent, self._sent = self._sent, None
+        if sent is None or sent.frame != number:
+            raise ValueError(f"the page was told that another frame than {number} comes next")
+        self._all_drawn = self._value(sent.command, sent.context, deadline, _late(number)) is True
+        return sent.context
 
     def _canvas_frame(self, number: int, deadline: float) -> bytes:
         [main, *_] = self._events.contexts() or ("",)
         # In one go: a canvas that WebGL draws on may be cleared once the browser has shown it.
         selector = json.dumps(self._options.canvas_selector)
-        call = f"{self._step_call(number, seen=True)}.then(()=>{_CONTRACT}.canvas({selector}))"
+        call = f"{_TELL_OBSERVERS};{self._step_call(number, seen=True)}.then(()=>{_CONTRACT}.canvas({selector}))"
         text = self._evaluate(call, main, deadline, _late(number))
         self._step(number, deadline, seen=True, stepped=(main,))
         self._shown(number, deadline)
@@ -182,11 +228,11 @@ class Page:
                 f"render with --width {width} --height {height}, or let the page fit its canvas into the window",
             )
 
-    def _taken(self, ms: float, deadline: float, late: str) -> bytes:
+    def _taken(self, ms: float, deadline: float, late: str, meanwhile: Meanwhile | None = None) -> bytes:
         """A picture of the page as it is now."""
         while True:
             try:
-                picture = self._capture.picture(ms, _left(deadline))
+                picture = self._capture.picture(ms, _left(deadline), meanwhile)
             except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
                 raise self._failure(error, late) from error
             self._events.check()
@@ -194,9 +240,9 @@ class Page:
                 return picture
             self._pause(deadline, late)
 
-    def _shown(self, number: int, deadline: float) -> None:
+    def _shown(self, number: int, deadline: float, meanwhile: Meanwhile | None = None) -> None:
         try:
-            self._capture.show(self._ms(number), _left(deadline))
+            self._capture.show(self._ms(number), _left(deadline), meanwhile)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
             raise self._failure(error, _late(number)) from error
 
@@ -207,12 +253,23 @@ class Page:
 
     def _evaluate(self, script: str, context: str, deadline: float, late: str, *, leaving: bool = False) -> Any:
         """The value of `script` once it is settled. `leaving`: the page may go to another address meanwhile."""
+        try:
+            number = self._send(script, context, _left(deadline))
+        except (ConnectionLostError, NoAnswerError) as error:
+            raise self._failure(error, late) from error
+        return self._value(number, context, deadline, late, leaving=leaving)
+
+    def _send(self, script: str, context: str, timeout: float) -> int:
+        """Ask for the value of `script`; the number of the command."""
         params: Values = {"expression": script, "awaitPromise": True, "returnByValue": True}
         if context:
             params["uniqueContextId"] = context
+        return self._connection.send("Runtime.evaluate", params, session=self.session, timeout=timeout)
+
+    def _value(self, command: int, context: str, deadline: float, late: str, *, leaving: bool = False) -> Any:
+        """The value that a command asked for."""
         try:
-            number = self._connection.send("Runtime.evaluate", params, session=self.session, timeout=_left(deadline))
-            answer = self._awaited(number, deadline, context)
+            answer = self._awaited(command, deadline, context)
         except ProtocolError as error:
             self._events.check()
             if leaving or not self._events.is_main(context):
@@ -234,7 +291,7 @@ class Page:
             self._events.check()
             if _left(deadline) <= 0:
                 raise NoAnswerError
-            self._capture.nudge(_left(deadline))
+            self._nudge(deadline)
             if context and time.monotonic() >= tell_at:
                 tell_at += _TELL_AFTER
                 params: Values = {"expression": _TELL_OBSERVERS, "uniqueContextId": context}
@@ -244,13 +301,17 @@ class Page:
     def _pause(self, deadline: float, late: str) -> None:
         """Let the page go on for a moment."""
         try:
-            self._capture.nudge(_left(deadline))
+            self._nudge(deadline)
             self._connection.answered(NOBODY, within=_PACE)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
             raise self._failure(error, late) from error
         self._events.check()
         if _left(deadline) <= 0:
             raise self._failure(NoAnswerError(), late)
+
+    def _nudge(self, deadline: float) -> None:
+        self._nudged = True
+        self._capture.nudge(_left(deadline))
 
     def _failure(self, error: Exception, late: str) -> LogistError:
         """What went wrong, as the page says it itself if it does."""
@@ -265,9 +326,11 @@ class Page:
             return RenderFailed(f"{late} within {self._timeout:g} s", self._events.hint(_SLOW))
         return RenderFailed(f"{late}: {error}", self._events.hint(_AGAIN))
 
-    def _thrown(self, details: Values) -> RenderFailed:
+    def _thrown(self, details: Values) -> LogistError:
         """What a script of ours came back with: the page's own error, or what the contract misses in it."""
-        message = failure_text(details)
+        message, selector = failure_text(details), self._options.canvas_selector
+        if selector is not None and f"'{' '.join(selector.split())}' is not a valid selector" in message:
+            return UsageProblem(f"--canvas-selector {selector} is no selector of CSS", "write it like #stage or canvas")
         hint = next((hint for word, hint in _HINTS.items() if word in message), _CONSOLE)
         return RenderFailed(message, self._events.hint(hint))
 
