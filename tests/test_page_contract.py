@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,34 @@ class Studio:
         page.frame(frames - 1)
         page.check()
         return [json.JSONDecoder().raw_decode(note)[0] for note in page.notes]
+
+
+@contextmanager
+def serving(folder: Path, never: str = "") -> Iterator[tuple[str, list[str]]]:
+    """A server of files that knows no ranges: its address, and the paths that it was asked for.
+
+    One path is `never` answered before the end of the block.
+    """
+    asked: list[str] = []
+    over = threading.Event()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == never:
+                over.wait()
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            asked.append(self.path)
+
+    handler = partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            over.set()
+            server.shutdown()
 
 
 @pytest.fixture
@@ -472,6 +501,40 @@ def test_work_that_is_spread_over_tasks_is_done_within_its_frame(studio: Studio)
     assert studio.numbers(body, range(5), mode=Mode.CANVAS) == list(range(5))
 
 
+def test_pictures_of_all_rules_are_fetched_before_the_first_frame_and_nothing_else(
+    studio: Studio, browser: RunningBrowser
+) -> None:
+    rules = """
+      @namespace svg url(namespace);
+      .own { background: url(own.png); &.nested { background: url(nested.png); @media all { color: red } } }
+      @media all { @layer one { @supports (color: red) { .deep { background: url(deep.png) } } } }
+      @keyframes all { to { background: url(key.png) } }"""
+    (studio.folder / "imported.css").write_text(".there { background: url(imported.png) }", encoding="utf-8")
+    studio.write(f"<style>@import 'imported.css';{rules}</style>")
+    with serving(studio.folder) as (address, asked):
+        browser.open_page(f"{address}/page.html", RenderOptions(width=160, height=90, mode=Mode.DOM)).ready()
+    pictures_of = {f"/{name}.png" for name in ("own", "nested", "deep", "key", "imported")}
+    assert set(asked) - {"/favicon.ico"} == pictures_of | {"/page.html", "/imported.css"}
+
+
+def test_pictures_that_are_new_in_each_frame_do_not_pile_up(studio: Studio, browser: RunningBrowser) -> None:
+    body = """<div id=box style="height: 90px"></div><script>
+    let n = 0;
+    requestAnimationFrame(function f() {
+      const svg = `<svg xmlns="http://www.w3.org/2000/svg" id="n${n++}"/>`;
+      box.style.background = `url("data:image/svg+xml,${encodeURIComponent(svg)}")`;
+      requestAnimationFrame(f);
+    });
+    </script>"""
+    page = studio.open(body)
+    for frame in range(150):
+        page.frame(frame)
+    call = partial(browser.connection.call, session=page.session, timeout=20)
+    call("HeapProfiler.collectGarbage")
+    # Each is a document of its own, with an element in it.
+    assert call("Memory.getDOMCounters")["documents"] < 110
+
+
 def test_fonts_are_there_at_the_first_frame(studio: Studio) -> None:
     shutil.copy(ASSETS / "dots.woff2", studio.folder)
     body = """<style>@font-face { font-family: Dots; src: url(dots.woff2) }</style><canvas></canvas><script>
@@ -482,6 +545,67 @@ def test_fonts_are_there_at_the_first_frame(studio: Studio) -> None:
     });
     </script>"""
     assert studio.told(body, 1) == [pytest.approx(140, abs=0.01)]
+
+
+#: What takes its own time, and has to be there in the frame that asks for it. `big` are some megabytes.
+WORKS = {
+    "convertToBlob": "new OffscreenCanvas(900, 900).getContext('2d').canvas.convertToBlob({ type: 'image/webp' })",
+    "FileReader": "new Promise((done) => { const r = new FileReader(); r.onload = done; r.readAsDataURL(blob) })",
+    "decodeAudioData": "fetch('chime.wav').then((r) => r.arrayBuffer()).then((b) => sounds.decodeAudioData(b))",
+    "startRendering": "new OfflineAudioContext(1, 480000, 48000).startRendering()",
+    "generateKey": "crypto.subtle.generateKey({ name: 'RSA-PSS', modulusLength: 2048, hash: 'SHA-256',"
+    " publicExponent: new Uint8Array([1, 0, 1]) }, true, ['sign'])",
+    "digest": "crypto.subtle.digest('SHA-256', big)",
+    "Blob.text": "blob.text()",
+    "Request.text": "new Request('/', { method: 'POST', body: blob }).text()",
+    "a blob's stream": "readAll(blob.stream())",
+    "a fetched stream": "fetch('big.bin').then(({ body }) => readAll(body))",
+    "a stream through another": "readAll(blob.stream().pipeThrough(new CompressionStream('gzip')))",
+    "a cache": "caches?.keys()",
+    "WebAssembly": "WebAssembly.compile(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]))",
+    "createImageBitmap": "createImageBitmap(new ImageData(1500, 1500))",
+    "a database": """new Promise((done) => {
+        const open = indexedDB.open("films", Math.round(performance.now()) + 1);
+        open.onupgradeneeded = () => {
+          if (!open.result.objectStoreNames.contains("all")) open.result.createObjectStore("all");
+        };
+        open.onsuccess = () => {
+          const all = open.result.transaction("all", "readwrite").objectStore("all");
+          all.put(blob, "it");
+          all.get("it").onsuccess = () => { open.result.close(); done() };
+        };
+      })""",
+}
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_the_clock_waits_for_work_that_is_done_elsewhere(studio: Studio, work: str) -> None:
+    shutil.copy(ASSETS / "chime.wav", studio.folder)
+    (studio.folder / "big.bin").write_bytes(bytes(2_000_000))
+    body = f"""<script>
+    const big = new Uint8Array(4e6), blob = new Blob([big]), sounds = new AudioContext();
+    const readAll = async (stream) => {{
+      const reader = stream.getReader();
+      while (!(await reader.read()).done);
+    }};
+    let frame = 0, there = 0;
+    (function f() {{
+      if (frame === 4) tell(there);
+      frame += 1;
+      (async () => {WORKS[work]})().then(() => (there += 1));
+      requestAnimationFrame(f);
+    }})();
+    </script>"""
+    assert studio.told(body, 5) == [4]
+
+
+def test_a_stream_that_a_page_fills_by_its_clock_does_not_hold_the_clock(studio: Studio) -> None:
+    body = """<script>
+    const stream = new ReadableStream({ start(to) { setTimeout(() => to.enqueue("a piece"), 50) } });
+    new Response(stream.pipeThrough(new TextEncoderStream())).body.getReader().read()
+      .then(() => tell(Math.floor(performance.now())));
+    </script>"""
+    assert studio.told(body, 3, timeout=Fraction(5)) == [50]
 
 
 @pytest.mark.parametrize(
@@ -499,7 +623,177 @@ def test_a_frame_is_taken_when_the_page_says_that_it_is_stable(studio: Studio, w
     assert studio.numbers(body.replace("WAIT", wait), range(4)) == list(range(4))
 
 
+# --- What the browser loads by itself --------------------------------------------------------------------------------
+
+#: What a page may bring in while it runs. Each shows 9 in the frame in which it was asked for.
+BROUGHT = {
+    "a module": "import('./module.js')",
+    "a module that was there before": "await import('./module.js'); show(0); import('./module.js').then(() => show(9))",
+    "a script": "add('script', { src: 'classic.js' })",
+    "a module script": "add('script', { src: 'module.js', type: 'module' })",
+    "a script that brings a picture": "add('script', { src: 'picture.js' })",
+    "a stylesheet": "box.className = 'new'; add('link', { rel: 'stylesheet', href: 'new.css' })",
+    "a picture of a rule": "sheet.sheet.insertRule('#box { background: url(9.png) }')",
+    "a picture of an attribute": "add('img').setAttribute('src', '9.png')",
+    "a picture in an SVG": "box.innerHTML = '<svg width=160 height=90><image href=9.png /></svg>'",
+    "a picture of a picture element": "box.innerHTML = '<picture><source srcset=9.png><img src=0.png></picture>'",
+    "a font": "add('style', { textContent: '@font-face { font-family: Late; src: url(dots.woff2) }' }); measure()",
+}
+BRINGING = """<style id=sheet></style><div id=box style="height: 90px"></div><script>
+  const add = (name, values) => box.appendChild(Object.assign(document.createElement(name), values));
+  const measure = () => {
+    const text = add("span", { textContent: "00", style: "font: 100px Late; position: absolute" });
+    new ResizeObserver(() => { if (Math.round(text.offsetWidth) === 140) show(9) }).observe(text);
+  };
+  const bring = async () => { WORK };
+  let frame = 0;
+  requestAnimationFrame(function f() {
+    if (frame++ === 2) bring();
+    requestAnimationFrame(f);
+  });
+</script>"""
+
+
+@pytest.mark.parametrize(
+    ("what", "mode"), [*((what, Mode.DOM) for what in BROUGHT), ("a module", Mode.CANVAS), ("a script", Mode.CANVAS)]
+)
+def test_what_a_page_brings_in_while_it_runs_is_there_in_its_frame(studio: Studio, what: str, mode: Mode) -> None:
+    folder = studio.folder
+    for number in (0, 9):
+        pictures.write_png(folder / f"{number}.png", pictures.drawn(number, 160, 90))
+    shutil.copy(ASSETS / "dots.woff2", folder)
+    # Work for the browser's other threads, which compile them.
+    much = "".join(f"function unused{n}(a) {{ return [a, a => a + {n}] }}\n" for n in range(20_000))
+    (folder / "module.js").write_text("import { number } from './other.js'; show(number)", encoding="utf-8")
+    (folder / "other.js").write_text(f"{much} export const number = 9", encoding="utf-8")
+    (folder / "classic.js").write_text(f"{much} show(9)", encoding="utf-8")
+    (folder / "picture.js").write_text("box.style.setProperty('--a', 1); add('img').setAttribute('src', '9.png')")
+    (folder / "new.css").write_text("@import 'more.css';", encoding="utf-8")
+    (folder / "more.css").write_text(".new { background: url(9.png) }", encoding="utf-8")
+    body = BRINGING.replace("WORK", BROUGHT[what])
+    if mode is Mode.CANVAS:
+        # It is drawn when what was brought in is there, not in a frame.
+        body = f"{body}{CANVAS}<script>show = (number) => paint(g, number)</script>"
+    assert studio.numbers(body, [2], mode=mode) == [9]
+
+
+def test_what_never_arrives_is_named(studio: Studio, browser: RunningBrowser) -> None:
+    body = """<div id=box></div><script>
+    requestAnimationFrame(() => (box.style.cssText = "height: 9px; --a: 1; background: var(--b)"));
+    document.adoptedStyleSheets = [new CSSStyleSheet()];
+    setTimeout(() => document.adoptedStyleSheets[0].replaceSync("#box { --b: url(/never.png) }"), 40);
+    </script>"""
+    studio.write(body)
+    with serving(studio.folder, never="/never.png") as (address, _):
+        options = RenderOptions(width=160, height=90, mode=Mode.DOM, timeout=Fraction(1))
+        page = browser.open_page(f"{address}/page.html", options)
+        page.ready()
+        page.frame(1)
+        with pytest.raises(RenderFailed, match=r"frame 2 did not come: .*/never\.png was not loaded within 1 s"):
+            page.frame(2)
+
+
+# --- Sizes -----------------------------------------------------------------------------------------------------------
+
+#: `slowly` takes some real time, in which the browser is given frames of its own.
+RESIZED = """<div id=box style="width: 160px; height: 20px; box-sizing: border-box"><p id=inner></p></div><script>
+  const seen = [], acts = {};
+  let frame = -1;
+  const slowly = () => new Blob([new Uint8Array(1e7)]).arrayBuffer();
+  const sizes = (entries) =>
+    seen.push([frame, ...entries.map(({ target, contentRect }) => target.id + Math.round(contentRect.width))]);
+  requestAnimationFrame(function f() {
+    frame += 1;
+    acts[frame]?.();
+    requestAnimationFrame(f);
+  });
+</script>"""
+
+
+def test_a_size_is_told_once_at_the_end_of_its_frame_however_long_the_frame_takes(studio: Studio) -> None:
+    body = f"""{RESIZED}<script>
+    new ResizeObserver(sizes).observe(box);
+    const put = async (...widths) => {{
+      for (const width of widths) {{
+        box.style.width = `${{width}}px`;
+        await slowly();
+      }}
+    }};
+    acts[1] = () => put(50);
+    acts[2] = () => put(60, 70, 80);
+    acts[4] = () => put(10, 80);
+    acts[6] = () => setTimeout(() => (box.style.width = "90px"), 10);
+    acts[9] = () => tell(seen);
+    </script>"""
+    # The first is told before the first frame, so that a page which draws what it is told has it there.
+    expected = [[[-1, "box160"], [1, "box50"], [2, "box80"], [7, "box90"]]]
+    assert [studio.told(body, 10) for _ in range(2)] == [expected, expected]
+
+
+def test_what_is_told_of_sizes_comes_in_the_order_of_the_browser(studio: Studio) -> None:
+    body = f"""{RESIZED}<script>
+    let told = 0;
+    const first = new ResizeObserver((entries) => {{
+      sizes(entries);
+      if (frame < 2) return;
+      // Its own size again, which waits for the next frame; what is in it is told in this one.
+      if (told++ < 2) box.style.width = `${{50 - 10 * told}}px`;
+    }});
+    const second = new ResizeObserver(sizes);
+    second.observe(inner);
+    first.observe(box);
+    second.observe(box);
+    const third = new ResizeObserver(sizes);
+    third.observe(box);
+    third.unobserve(box);
+    new ResizeObserver(sizes).observe(box, {{ box: "border-box" }});
+    acts[1] = () => (box.style.padding = "0 5px");
+    acts[2] = async () => {{
+      box.style.width = "100px";
+      await slowly();
+      box.style.width = "50px";
+    }};
+    acts[6] = () => tell(seen);
+    </script>"""
+    all_of = [["box160"], ["inner160", "box160"], ["box160"]]
+    assert studio.told(body, 7) == [
+        [
+            *([-1, *entries] for entries in all_of),
+            *([1, "box150"], [1, "inner150", "box150"]),
+            *([2, "box40"], [2, "inner40", "box40"], [2, "box40"], [2, "inner30"]),
+            *([3, "box30"], [3, "box30"], [3, "box30"], [3, "inner20"]),
+            *([4, "box20"], [4, "box20"], [4, "box20"]),
+        ]
+    ]
+
+
+def test_a_canvas_that_follows_its_box_is_drawn_at_its_size_in_each_frame(studio: Studio) -> None:
+    body = f"""<div id=box style="width: 80px; height: 90px">{CANVAS}</div><script>
+    let frame = 0;
+    new ResizeObserver(([{{ contentRect }}]) => {{
+      g.canvas.width = contentRect.width;
+      paint(g, contentRect.width);
+    }}).observe(box);
+    requestAnimationFrame(function f() {{
+      box.style.width = `${{100 + 10 * frame++}}px`;
+      requestAnimationFrame(f);
+    }});
+    </script><style>canvas {{ width: 160px; height: 90px }}</style>"""
+    assert studio.numbers(body, range(5)) == [100, 110, 120, 130, 140]
+
+
 # --- What compositions publish ---------------------------------------------------------------------------------------
+
+
+def test_props_are_what_was_given_whatever_their_names_are(studio: Studio) -> None:
+    props = json.dumps({"__proto__": {"a": 1}, "text": "</script>`${1}`\"'\\", "n": [1.5]})
+    body = "<script>const p = __HELIOS_PROPS__; tell([Object.keys(p), p.a ?? 0, p])</script>"
+    assert studio.told(body, 1, props=props) == [[["__proto__", "text", "n"], 0, json.loads(props)]]
+
+
+def test_a_page_s_screen_is_as_large_as_the_render(studio: Studio) -> None:
+    names = "screen.width, screen.height, screen.availWidth, screen.availHeight, innerWidth, innerHeight"
+    assert studio.told(f"<script>tell([{names}])</script>", 1, width=320, height=180) == [[320, 180] * 3]
 
 
 def test_props_and_the_virtual_time_are_there_before_the_first_script(studio: Studio) -> None:
@@ -648,6 +942,92 @@ def test_the_sounds_of_a_page_are_told_as_they_are_to_be_heard(studio: Studio) -
     )
 
 
+def test_a_sound_that_is_put_elsewhere_while_it_plays_is_heard_in_two_pieces(studio: Studio) -> None:
+    shutil.copy(ASSETS / "chime.wav", studio.folder)
+    body = """<script>
+    const moved = new Audio("chime.wav"), followed = new Audio("chime.wav"), late = new Audio("chime.wav");
+    setTimeout(() => moved.play(), 100);
+    setTimeout(() => (moved.currentTime = 0.05), 200);
+    setTimeout(() => { moved.currentTime = 0.3; moved.currentTime = 0.1 }, 250);
+    setTimeout(() => moved.pause(), 300);
+    // As a page does that holds its sounds to its own clock.
+    setTimeout(() => followed.play(), 100);
+    setInterval(() => { if (!followed.paused) followed.currentTime = (performance.now() - 100) / 1000 }, 20);
+    setTimeout(() => { late.currentTime = 0.2; late.play(); late.currentTime = 0.25 }, 200);
+    </script>"""
+    page = studio.open(body)
+    page.frame(12)
+    url = (studio.folder / "chime.wav").as_uri()
+    heard = [(track.source, track.offset, track.seek, track.duration) for track in page.tracks()]
+    assert [source for source, *_ in heard] == [url] * 5
+    assert [tuple(times) for _, *times in heard] == [
+        (Fraction("0.1"), 0, Fraction("0.1")),
+        (Fraction("0.2"), Fraction("0.05"), Fraction("0.05")),
+        (Fraction("0.25"), Fraction("0.1"), Fraction("0.05")),
+        (Fraction("0.1"), 0, None),
+        (Fraction("0.2"), Fraction("0.25"), None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "offset", "seek", "rate", "fade"),
+    [
+        ("data-helios-offset=-2 data-helios-seek=-1", -2, 0, 1, 0),
+        ("data-helios-offset=1e400 data-helios-seek=1e400", 0, 0, 1, 0),
+        ("data-helios-offset=1e300 data-helios-seek=1e300 data-helios-fade-in=1e300", 10**6, 10**6, 1, 10**6),
+        ("data-helios-offset=-1e300 data-helios-seek=NaN data-helios-fade-in=-1", -(10**6), 0, 1, 0),
+        ("playbackrate=1e300", 0, 0, 16, 0),
+        ("playbackrate=1e-300", 0, 0, Fraction(1, 16), 0),
+        ("playbackrate=-1", 0, 0, 1, 0),
+        ("playbackrate=NaN", 0, 0, 1, 0),
+    ],
+)
+def test_what_attributes_say_of_a_sound_is_kept_within_bounds(
+    studio: Studio, attributes: str, offset: int, seek: int, rate: Fraction | int, fade: int
+) -> None:
+    shutil.copy(ASSETS / "chime.wav", studio.folder)
+    page = studio.open(f"<audio src=chime.wav {attributes}></audio>")
+    page.frame(1)
+    [track] = page.tracks()
+    assert (track.offset, track.seek, track.rate, track.fade_in) == (offset, seek, rate, fade)
+
+
+def test_a_sound_takes_no_place_that_is_none_and_is_not_heard_when_it_stands_still(studio: Studio) -> None:
+    shutil.copy(ASSETS / "chime.wav", studio.folder)
+    body = """<audio src=chime.wav id=still></audio><audio src=chime.wav id=put></audio><script>
+    still.playbackRate = 0;
+    put.currentTime = 0.25;
+    const said = [NaN, 1e400].map((value) => {
+      try { put.currentTime = value } catch (error) { return [error.name, put.currentTime] }
+    });
+    put.currentTime = -5;
+    setTimeout(() => tell([...said, put.currentTime, still.currentTime]), 50);
+    </script>"""
+    assert studio.told(body, 3) == [[["TypeError", 0.25], ["TypeError", 0.25], 0, 0]]
+    page = studio.open(body)
+    page.frame(1)
+    assert [track.rate for track in page.tracks()] == [1]
+
+
+def test_a_page_that_makes_its_sound_itself_says_so_once(studio: Studio) -> None:
+    body = """<script>
+    const play = (context) => {
+      const tone = new OscillatorNode(context), noise = context.createBufferSource();
+      for (const source of [tone, noise]) { source.connect(context.destination); source.start() }
+    };
+    play(new OfflineAudioContext(1, 100, 48000));
+    /* SOUND */
+    </script>"""
+    silent, loud = studio.open(body), studio.open(body.replace("/* SOUND */", "play(new AudioContext())"))
+    for page in (silent, loud):
+        page.frame(1)
+        page.check()
+    assert silent.notes == ()
+    [note] = loud.notes
+    assert "not recorded" in note
+    assert "--audio FILE" in note
+
+
 # --- What goes wrong -------------------------------------------------------------------------------------------------
 
 
@@ -689,18 +1069,9 @@ def test_a_video_that_can_not_be_moved_in_is_told_and_not_shown_standing_still(
 ) -> None:
     pictures.make_video(studio.folder / "film.webm", range(20), fps=Fraction(10))
     studio.write("<video src=film.webm autoplay>")
-
-    class WithoutRanges(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = partial(WithoutRanges, directory=str(studio.folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/page.html"
-        page = browser.open_page(url, RenderOptions(width=160, height=90, mode=Mode.DOM))
+    with serving(studio.folder) as (address, _):
+        page = browser.open_page(f"{address}/page.html", RenderOptions(width=160, height=90, mode=Mode.DOM))
         page.ready()
         with pytest.raises(RenderFailed, match="ranges of bytes") as caught:
             page.frame(9)
-        server.shutdown()
     assert "serve it" in caught.value.hint

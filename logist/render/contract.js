@@ -1,5 +1,5 @@
 // The page contract: it runs in every document before the page's own scripts, and puts time, chance and
-// waiting into our hands. One function of its settings: {seed, fps: [numerator, denominator], props?}.
+// waiting into our hands. One function of its settings: {seed, fps: [numerator, denominator], props?: JSON}.
 //
 // Time stands still until `step` moves it. Everything of the browser's that is used here is taken from it at the
 // start, because the page may put its own in place later.
@@ -10,12 +10,18 @@
   const EPOCH = Date.UTC(2024, 0, 1);
   const MAX_TIMERS_A_FRAME = 100_000;
   const MAX_ROUNDS = 10_000;
+  const MAX_KEPT = 64; // pictures that single elements showed once
   // A timer that is due at the frame's time must not miss it by the last digit of a sum. In milliseconds.
   const TOLERANCE = 1e-6;
   // Files round the time of a frame, WebM to a millisecond; that much later it is the same frame in all of them.
   const INTO_THE_FRAME = 0.001;
   // What waits for the page to be stable may itself wait for a timer; after this long it gets one. In milliseconds.
   const PATIENCE = 20;
+  // As long as a document is given to show whether it is drawn at all. In milliseconds.
+  const PATIENCE_FOR_A_FRAME = 1_000;
+  const PATIENCE_FOR_A_SCRIPT = 2_000;
+  // Tasks between the coming of a module and its being run, or its asking for another one.
+  const HOPS_OF_AN_IMPORT = 16;
 
   const [FPS_NUMERATOR, FPS_DENOMINATOR] = settings.fps;
   const native = {
@@ -30,9 +36,14 @@
     animate: Element.prototype.animate,
     draw: OffscreenCanvasRenderingContext2D.prototype.drawImage,
     report: window.reportError.bind(window),
+    complain: console.error.bind(console),
+    createObjectURL: URL.createObjectURL,
+    revokeObjectURL: URL.revokeObjectURL,
+    Blob,
     Date,
     Image,
   };
+  const observers = window.__LOGIST_OBSERVERS__;
 
   let now = 0; // milliseconds since the page began, as the page sees it
   let wholeMilliseconds = 0; // as a Date sees it at a frame's time
@@ -364,16 +375,96 @@
     }
   };
   const address = (_, [resource]) => String(resource?.url ?? resource).slice(0, 200);
-  awaited(window, ["fetch"], address);
-  awaited(window, ["createImageBitmap"], () => "an image bitmap");
   const bodies = ["arrayBuffer", "blob", "bytes", "formData", "json", "text"];
-  awaited(Response.prototype, bodies, ({ url }) => url.slice(0, 200));
-  awaited(Blob.prototype, bodies, () => "a blob");
-  awaited(FontFace.prototype, ["load"], ({ family }) => `the font ${family}`);
-  awaited(FontFaceSet.prototype, ["load"], (_, [font]) => `the font ${font}`);
-  awaited(HTMLImageElement.prototype, ["decode"], ({ src }) => src.slice(0, 200));
+  // Where, which functions that promise something, and how it is called while it is waited for.
+  const PROMISES = [
+    ["window", "fetch", address],
+    ["window", "createImageBitmap", "an image bitmap"],
+    ["Response", bodies, ({ url }) => url.slice(0, 200)],
+    ["Request", bodies, "a request's body"],
+    ["Blob", bodies, "a blob"],
+    ["FontFace", "load", ({ family }) => `the font ${family}`],
+    ["FontFaceSet", "load", (_, [font]) => `the font ${font}`],
+    ["HTMLImageElement", "decode", ({ src }) => src.slice(0, 200)],
+    ["ImageDecoder", "decode", "a picture"],
+    ["OffscreenCanvas", "convertToBlob", "a canvas as a blob"],
+    ["BaseAudioContext", "decodeAudioData", "a sound"],
+    ["OfflineAudioContext", "startRendering", "a sound"],
+    ["SubtleCrypto", [
+      ...["digest", "sign", "verify", "encrypt", "decrypt", "generateKey", "deriveKey", "deriveBits"],
+      ...["importKey", "exportKey", "wrapKey", "unwrapKey"],
+    ], "cryptography"],
+    ["IDBFactory", "databases", "a database"],
+    ["CacheStorage", ["open", "has", "keys", "match", "delete"], "a cache"],
+    ["Cache", ["add", "addAll", "delete", "keys", "match", "matchAll", "put"], "a cache"],
+    ["GPU", "requestAdapter", "a GPU"],
+    ["GPUAdapter", "requestDevice", "a GPU"],
+    ["GPUBuffer", "mapAsync", "a GPU"],
+    ["GPUQueue", "onSubmittedWorkDone", "a GPU"],
+    ["GPUDevice", ["createRenderPipelineAsync", "createComputePipelineAsync", "popErrorScope"], "a GPU"],
+    ["Scheduler", "yield", "a task"],
+  ];
+  for (const [where, names, what] of PROMISES) {
+    const target = where === "window" ? window : window[where]?.prototype;
+    awaited(target, [names].flat(), typeof what === "string" ? () => what : what);
+  }
   awaited(WebAssembly, ["compile", "compileStreaming", "instantiate", "instantiateStreaming"], () => "WebAssembly");
-  awaited(window.SubtleCrypto?.prototype, ["digest", "sign", "verify", "encrypt", "decrypt"], () => "cryptography");
+
+  // What tells by events that it is done.
+  const until = (target, names, what) => {
+    const done = begin(what);
+    for (const name of names) native.listen.call(target, name, done, { once: true });
+    return done;
+  };
+  const told = (target, names, ends, what) => {
+    for (const name of names) {
+      replace(target, name, (original) =>
+        function (...values) {
+          const made = original.apply(this, values);
+          until(made ?? this, ends, what);
+          return made;
+        });
+    }
+  };
+  const reading = ["readAsArrayBuffer", "readAsBinaryString", "readAsDataURL", "readAsText"];
+  told(FileReader.prototype, reading, ["loadend"], "a file");
+  told(IDBFactory.prototype, ["open", "deleteDatabase"], ["success", "error"], "a database");
+  // It is over when all that was asked for in it is there.
+  told(IDBDatabase.prototype, ["transaction"], ["complete", "abort"], "a database");
+
+  // What arrives in pieces. A page's own streams are not waited for: it may fill them by its clock.
+  const arriving = new WeakSet();
+  const arrives = (stream) => {
+    if (stream) arriving.add(stream);
+    return stream;
+  };
+  replaceAccessor(Response.prototype, "body", ({ get }) => ({
+    get() {
+      return this.url ? arrives(get.call(this)) : get.call(this);
+    },
+  }));
+  replace(Blob.prototype, "stream", (original) =>
+    function stream() {
+      return arrives(original.call(this));
+    });
+  replace(ReadableStream.prototype, "getReader", (original) =>
+    function getReader(...values) {
+      const reader = original.apply(this, values);
+      return arriving.has(this) ? arrives(reader) : reader;
+    });
+  replace(ReadableStream.prototype, "pipeThrough", (original) =>
+    function pipeThrough(transform, options) {
+      const out = original.call(this, transform, options);
+      const browsers = [CompressionStream, DecompressionStream, TextDecoderStream, TextEncoderStream];
+      return arriving.has(this) && browsers.some((kind) => transform instanceof kind) ? arrives(out) : out;
+    });
+  for (const { prototype } of [ReadableStreamDefaultReader, ReadableStreamBYOBReader]) {
+    replace(prototype, "read", (original) =>
+      function read(...values) {
+        const piece = original.apply(this, values);
+        return arriving.has(this) ? track(piece, "a stream") : piece;
+      });
+  }
   replace(HTMLCanvasElement.prototype, "toBlob", (original) =>
     function toBlob(callback, ...values) {
       const done = begin("a canvas as a blob");
@@ -383,7 +474,6 @@
       }, ...values);
     });
   if (window.scheduler) {
-    awaited(Scheduler.prototype, ["yield"], () => "a task");
     replace(Scheduler.prototype, "postTask", (original) =>
       function postTask(callback, { delay = 0, ...options } = {}) {
         if (!(delay > 0)) return track(original.call(this, callback, options), "a task");
@@ -400,8 +490,7 @@
     });
   replace(XMLHttpRequest.prototype, "send", (original) =>
     function send(...values) {
-      const done = begin(opened.get(this) ?? "a request");
-      native.listen.call(this, "loadend", done, { once: true });
+      const done = until(this, ["loadend"], opened.get(this) ?? "a request");
       try {
         return original.apply(this, values);
       } catch (error) {
@@ -436,11 +525,14 @@
 
   const images = document.images;
   const frames = document.getElementsByTagName("iframe");
-  const framesLoaded = new WeakSet();
-  native.listen.call(document, "load", ({ target }) => framesLoaded.add(target), true);
+  const links = document.getElementsByTagName("link");
+  const loadedElements = new WeakSet();
+  for (const name of ["load", "error"]) {
+    native.listen.call(document, name, ({ target }) => loadedElements.add(target), true);
+  }
   const watchFrame = (element) => {
-    if (framesLoaded.has(element)) return;
-    framesLoaded.add(element);
+    if (loadedElements.has(element)) return;
+    loadedElements.add(element);
     element.loading = "eager";
     const source = element.getAttribute("src") ?? "";
     if (element.hasAttribute("srcdoc") || (source && !source.startsWith("about:"))) {
@@ -481,6 +573,7 @@
 
   // Images that only styles name: fetched before a style may come to show them, and held, so that they stay decoded.
   const kept = new Map();
+  const keptForElements = new Set(); // the last to be wanted last
   const whole = (url, base = document.baseURI) => (URL.canParse(url, base) ? [new URL(url, base).href] : []);
   const addressesIn = (text, base) => {
     const found = [...text.matchAll(/url\((["']?)(.*?)\1\)/g)].map(([, , url]) => url);
@@ -488,9 +581,11 @@
   };
   const addressesOfRules = (rules, base) =>
     [...rules].flatMap((rule) => {
-      if (rule instanceof CSSFontFaceRule || rule instanceof CSSImportRule) return [];
-      if (rule.cssRules?.length > 0) return addressesOfRules(rule.cssRules, base);
-      return rule.cssText.includes("url(") ? addressesIn(rule.cssText, base) : [];
+      if (rule instanceof CSSImportRule) return rule.styleSheet ? addressesOfSheet(rule.styleSheet) : [];
+      if (rule instanceof CSSFontFaceRule) return [];
+      const text = rule.style?.cssText ?? ""; // what else names an address is no picture: @namespace, for one
+      const nested = rule.cssRules?.length > 0 ? addressesOfRules(rule.cssRules, base) : [];
+      return text.includes("url(") ? [...addressesIn(text, base), ...nested] : nested;
     });
   const addressesOfSheet = (sheet) => {
     let rules;
@@ -528,11 +623,24 @@
       for (const element of root.querySelectorAll("*")) addressesOfElement(element).forEach(keepImage);
     }
   };
+  const keepForElement = (url) => {
+    if (kept.has(url) && !keptForElements.delete(url)) return;
+    keptForElements.add(url);
+    keepImage(url);
+  };
   const keepImagesOfElements = () => {
+    const wanted = new Set();
     for (const root of [document, ...connectedRoots()]) {
       for (const element of root.querySelectorAll("[style*='url(']")) {
-        addressesIn(element.getAttribute("style"), document.baseURI).forEach(keepImage);
+        for (const url of addressesIn(element.getAttribute("style"), document.baseURI)) wanted.add(url);
       }
+    }
+    wanted.forEach(keepForElement);
+    // A page may make a new one for each frame, and no memory holds all of them.
+    for (const url of keptForElements) {
+      if (keptForElements.size <= Math.max(MAX_KEPT, wanted.size)) break;
+      keptForElements.delete(url);
+      kept.delete(url);
     }
   };
   const loadFonts = () => {
@@ -933,22 +1041,28 @@
     }
     return record;
   };
+  const LONGEST = 1e6; // seconds
+  const [SLOWEST, FASTEST] = [1 / 16, 16]; // as the browser has it
+  const between = (least, value, most) => Math.min(Math.max(least, value), most);
   const number = (text) => {
     const value = Number.parseFloat(text ?? "");
     return Number.isFinite(value) ? value : 0;
   };
+  // Of an attribute that may not be below nothing, in seconds.
+  const seconds = (element, name) => between(0, number(element.getAttribute(`data-helios-${name}`)), LONGEST);
+  const offsetOf = (element) => between(-LONGEST, number(element.getAttribute("data-helios-offset")), LONGEST);
+  // 0: it stands still, and is not heard.
   const rateOf = (element) => {
-    const rate = element.playbackRate === 1 ? number(element.getAttribute("playbackrate")) : element.playbackRate;
-    return rate > 0 ? rate : 1;
+    if (element.playbackRate !== 1) return Math.max(0, element.playbackRate);
+    const rate = number(element.getAttribute("playbackrate"));
+    return rate > 0 ? between(SLOWEST, rate, FASTEST) : 1;
   };
   const isTimed = (element) => element.hasAttribute("data-helios-offset") || element.hasAttribute("data-helios-seek");
   // Where the element stands in its source at this time, in seconds.
   const placeOf = (element, record) => {
     let place;
     if (isTimed(element) || record.state === "free") {
-      const offset = number(element.getAttribute("data-helios-offset"));
-      const seek = number(element.getAttribute("data-helios-seek"));
-      place = Math.max(0, now / 1000 - offset) * rateOf(element) + seek;
+      place = Math.max(0, now / 1000 - offsetOf(element)) * rateOf(element) + seconds(element, "seek");
     } else {
       place = record.at + (record.state === "playing" ? ((now - record.since) / 1000) * rateOf(element) : 0);
     }
@@ -1090,27 +1204,23 @@
     for (const [at, word] of [...words, ...masks]) header.setUint32(at, word, true);
     return header;
   };
-  const base64 = (bytes) => {
-    if (bytes.toBase64) return bytes.toBase64();
-    let text = "";
-    for (let at = 0; at < bytes.length; at += 32_768) text += String.fromCharCode(...bytes.subarray(at, at + 32_768));
-    return btoa(text);
-  };
-  // As a URL that holds all of it: others are fetched, which takes time. null: another site's, and not to be had.
+  // null: another site's, and not to be had.
   const pictureOf = (video) => {
     const { videoWidth: width, videoHeight: height } = video;
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
     native.draw.call(context, video, 0, 0, width, height);
     try {
       const { data } = context.getImageData(0, 0, width, height);
-      const bytes = new Uint8Array(HEADER + data.length);
-      bytes.set(new Uint8Array(bitmapHeader(width, height).buffer));
-      bytes.set(data, HEADER);
-      return `data:image/bmp;base64,${base64(bytes)}`;
+      return new Uint32Array(data.buffer);
     } catch (error) {
       if (error.name !== "SecurityError") throw error;
       return null;
     }
+  };
+  const areAlike = (one, other) => {
+    let index = 0;
+    while (index < one.length && one[index] === other[index]) index += 1;
+    return one.length === other.length && index === one.length;
   };
   const coverOf = (video) => {
     let cover = covers.get(video);
@@ -1119,7 +1229,7 @@
       const over = native.animate.call(video, [], { duration: 1, fill: "both" });
       ours.add(over);
       animation.pause.call(over);
-      cover = { over, picture: "", image: null };
+      cover = { over, picture: new Uint32Array(0), image: null, address: "" };
       covers.set(video, cover);
     }
     return cover;
@@ -1128,9 +1238,13 @@
     const picture = pictureOf(video);
     if (picture === null) return;
     const cover = coverOf(video);
-    if (cover.picture !== picture) {
+    const before = cover.address;
+    if (!areAlike(cover.picture, picture)) {
+      // Not as text in its address, all of which the browser would tell with each request.
+      const bitmap = [bitmapHeader(video.videoWidth, video.videoHeight), picture];
+      cover.address = native.createObjectURL(new native.Blob(bitmap, { type: "image/bmp" }));
       cover.image = new native.Image();
-      setSource.call(cover.image, picture);
+      setSource.call(cover.image, cover.address);
       await native.decode.call(cover.image);
       cover.picture = picture;
     }
@@ -1138,7 +1252,7 @@
     const { objectFit, objectPosition, width, height } = getComputedStyle(video);
     const fits = video.videoWidth <= parseFloat(width) && video.videoHeight <= parseFloat(height);
     const shown = {
-      backgroundImage: `url("${picture}")`,
+      backgroundImage: `url("${cover.address}")`,
       backgroundSize: BACKGROUND_SIZES[objectFit] ?? (fits ? "auto" : "contain"),
       backgroundPosition: objectPosition,
       backgroundOrigin: "content-box",
@@ -1147,6 +1261,7 @@
       objectPosition: "-100000px -100000px",
     };
     cover.over.effect.setKeyframes([shown, shown]);
+    if (before && before !== cover.address) native.revokeObjectURL(before);
   };
   const coverVideos = async () => {
     for (const video of mediaElements()) {
@@ -1223,17 +1338,32 @@
       return records.get(this)?.ended ?? false;
     },
   }));
+  const moveTo = (element, record, at) => {
+    const playing = isPlaying(record);
+    // A page may put it in each frame where it is anyway: that does not cut it in pieces.
+    if (playing && Math.abs(placeOf(element, record) - at) <= INTO_THE_FRAME) return;
+    const piece = record.pieces.at(-1);
+    if (playing && piece) {
+      if (piece.offset === now) record.pieces.pop();
+      else piece.until = now;
+      record.pieces.push({ offset: now, seek: at, until: null });
+    }
+    const state = playing ? "playing" : "stopped";
+    Object.assign(record, { state, at, since: now, asked: true, ended: false });
+  };
   replaceAccessor(HTMLMediaElement.prototype, "currentTime", ({ get }) => ({
     get() {
       const record = records.get(this);
       return record ? placeOf(this, record) : get.call(this);
     },
     set(value) {
-      const record = recordOf(this);
-      if (!isTimed(this)) {
-        const state = isPlaying(record) ? "playing" : "stopped";
-        Object.assign(record, { state, at: Number(value), since: now, asked: true, ended: false });
+      const wanted = Number(value);
+      if (!Number.isFinite(wanted)) {
+        nativeTime.set.call(this, wanted); // complains
+        return;
       }
+      const record = recordOf(this);
+      if (!isTimed(this)) moveTo(this, record, between(0, wanted, LONGEST));
       record.native = null; // looked for again, to be sure that it is there
       nativeTime.set.call(this, placeOf(this, record) + INTO_THE_FRAME); // for the `seeked` that the page may wait for
     },
@@ -1243,26 +1373,36 @@
     src: element.currentSrc || element.src,
     offset, seek, duration,
     volume: recordOf(element).volume,
-    fadeIn: number(element.getAttribute("data-helios-fade-in")),
-    fadeOut: number(element.getAttribute("data-helios-fade-out")),
+    fadeIn: seconds(element, "fade-in"),
+    fadeOut: seconds(element, "fade-out"),
     loop: element.loop,
     rate: rateOf(element),
   });
   const tracksOf = (element) => {
     const record = recordOf(element);
     if (isTimed(element) || record.state === "free" || record.pieces.length === 0) {
-      const offset = number(element.getAttribute("data-helios-offset"));
-      const seek = number(element.getAttribute("data-helios-seek"));
-      return [trackOf(element, { offset, seek, duration: null })];
+      return [trackOf(element, { offset: offsetOf(element), seek: seconds(element, "seek"), duration: null })];
     }
     return record.pieces.map(({ offset, seek, until }) =>
       trackOf(element, { offset: offset / 1000, seek, duration: until === null ? null : (until - offset) / 1000 }));
   };
   const isHeard = (element) => {
     const record = recordOf(element);
-    return Boolean(element.currentSrc || element.src) && record.volume > 0 &&
+    return Boolean(element.currentSrc || element.src) && record.volume > 0 && rateOf(element) > 0 &&
       !element.hasAttribute("data-helios-no-audio") && (element.isConnected || record.pieces.length > 0);
   };
+
+  // Nobody hears what a page makes of sounds itself; who renders it is to know.
+  let isSilenced = false;
+  for (const kind of ["AudioScheduledSourceNode", "AudioBufferSourceNode"]) {
+    replace(window[kind].prototype, "start", (original) =>
+      function start(...values) {
+        original.apply(this, values);
+        if (isSilenced || !(this.context instanceof AudioContext)) return;
+        isSilenced = true;
+        native.complain("it plays sound through Web Audio, which is not recorded: give it with --audio FILE");
+      });
+  }
 
   // ---- Canvas -------------------------------------------------------------------------------------------------
 
@@ -1294,7 +1434,7 @@
 
   // ---- What compositions publish ------------------------------------------------------------------------------
 
-  if (settings.props !== undefined) window.__HELIOS_PROPS__ = settings.props;
+  if (settings.props !== undefined) window.__HELIOS_PROPS__ = JSON.parse(settings.props);
   window.__HELIOS_VIRTUAL_TIME__ = 0;
 
   const rational = (value) => {
@@ -1337,6 +1477,7 @@
     // It takes its time: if it is one of its own timers that it waits for, our clock would keep it waiting for ever.
     while (!done) {
       await idle();
+      await settleSizes();
       for (const timer of [...timers.values()]) {
         if (timer.number > timersBefore && !timer.repeat && timers.has(timer.number)) await fire(timer);
       }
@@ -1371,6 +1512,29 @@
       await idle();
     } while (pending.size > 0);
   };
+  // A frame of the browser's own, in which it looks at sizes. A document that is in no layout gets none; whether it does
+  // is found out once.
+  let isShown = true;
+  const nativeFrame = async () => {
+    const came = new Promise((resolve) => native.requestAnimationFrame(resolve)).then(() => (isShown = true));
+    if (!isShown) return;
+    isShown = false;
+    await Promise.race([came, pause(PATIENCE_FOR_A_FRAME)]);
+    await hop();
+  };
+  const settleSizes = async () => {
+    if (!observers.anySizes()) return;
+    await observers.tellSizes(async () => {
+      await finish();
+      findAnimations();
+      await nativeFrame();
+    });
+  };
+  const comeToRest = async () => {
+    await finish();
+    findAnimations();
+    await settleSizes();
+  };
   const getReady = async () => {
     await loaded;
     findRoots(document);
@@ -1381,7 +1545,7 @@
     placeSvgs();
     await placeMedia(true);
     await decodeImages();
-    await finish();
+    await comeToRest();
   };
   const advance = async (capture, milliseconds) => {
     await runTimers(milliseconds);
@@ -1398,13 +1562,15 @@
     seekHelios(true);
     seekTimeline(true);
     await runIdleCallbacks();
-    await finish();
-    findAnimations();
+    await comeToRest();
     if (isToBeStable()) {
       await stable();
-      await finish();
-      findAnimations();
+      await comeToRest();
     }
+    await compose(capture);
+  };
+  // What a picture needs beyond a page that has come to rest.
+  const compose = async (capture) => {
     placeSvgs();
     await placeMedia(capture);
     if (!capture) return;
@@ -1412,6 +1578,27 @@
     keepImagesOfElements();
     await idle();
     await decodeImages();
+  };
+
+  // What the page has loaded by itself has come: scripts are to have run, and styles are to be seen.
+  const addressOf = (element) => element.src || element.href;
+  const takeIn = async (arrived, capture) => {
+    const addresses = new Set(arrived.map(([address]) => address));
+    const elements = [...document.scripts, ...links].filter((element) => addresses.has(addressOf(element)));
+    const loading = elements.filter((element) => !loadedElements.has(element));
+    const loads = loading.map((element) =>
+      new Promise((resolve) => {
+        for (const name of ["load", "error"]) native.listen.call(element, name, resolve, { once: true });
+      }));
+    // One that was put there as text is never run, and not waited for without end.
+    if (loads.length > 0) await Promise.race([Promise.all(loads), pause(PATIENCE_FOR_A_SCRIPT)]);
+    for (let hops = 0; hops < HOPS_OF_AN_IMPORT; hops += 1) await hop();
+    if (arrived.some(([, kind]) => kind === "Stylesheet")) {
+      keepImagesOfStyles();
+      loadFonts();
+    }
+    await comeToRest();
+    await compose(capture);
   };
 
   // Whether what a frame shows is all taken from the page as it is drawn: then the page may go on while it is shown.
@@ -1434,6 +1621,11 @@
       return isAllDrawn();
     },
     drawn: () => frameDrawn,
+    // `arrived`: pairs of an address and what it is, as the protocol says it.
+    async arrived(arrived, capture) {
+      await within(takeIn(arrived, capture), patience, () =>
+        `frame ${frame} is not done: the page still waits for ${described()}`);
+    },
     async canvas(selector) {
       const found = findCanvas(selector ?? "canvas");
       if (found === null) throw new Error(selector ? `no element matches ${selector}` : "the page has no canvas");

@@ -100,7 +100,11 @@ class Page:
     def ready(self) -> None:
         """Wait until the page has what its first frame needs. Raises RenderFailed."""
         deadline = time.monotonic() + self._timeout
-        while self._prepare_documents(deadline, _NEVER_READY, leaving=True) or self._events.leaving:
+        while (
+            self._prepare_documents(deadline, _NEVER_READY, leaving=True)
+            or self._events.leaving
+            or self._take_in(deadline, _NEVER_READY, seen=True, leaving=True)
+        ):
             if self._events.leaving or not self._events.contexts():
                 self._pause(deadline, _NEVER_READY)
         self._events.settle()
@@ -157,21 +161,50 @@ class Page:
             self._prepared.add(context)
         return bool(new) or not contexts
 
-    def _step(self, number: int, deadline: float, *, seen: bool, stepped: Iterable[str] = ()) -> None:
-        """Move all documents to a frame, parents first, except those that are there already."""
+    def _step(self, number: int, deadline: float, *, seen: bool, stepped: Iterable[str] = ()) -> bool:
+        """Move all documents to a frame, parents first, except those that are there already.
+
+        Whether anything came into the page while it was waited for.
+        """
         late, done = _late(number), set(stepped)
         self._all_drawn = self._nudged = False
         if self._sent is not None:
             done.add(self._take_sent(number, deadline))
+        came = False
         # What a step brings into the page has to be there for the frame.
-        while self._prepare_documents(deadline, late) or not done.issuperset(self._events.contexts()):
-            for context in self._events.contexts():
-                if context in self._prepared - done:
-                    call = f"{_TELL_OBSERVERS};{self._step_call(number, seen=seen)}"
-                    self._all_drawn = self._evaluate(call, context, deadline, late) is True
-                    done.add(context)
-            if not self._events.contexts():
-                self._pause(deadline, late)
+        while True:
+            if self._prepare_documents(deadline, late) or not done.issuperset(self._events.contexts()):
+                self._step_documents(number, deadline, done, seen=seen)
+            elif self._take_in(deadline, late, seen=seen):
+                came, self._all_drawn = True, False
+            else:
+                return came
+
+    def _step_documents(self, number: int, deadline: float, done: set[str], *, seen: bool) -> None:
+        """Move the documents that are not `done` to a frame."""
+        for context in self._events.contexts():
+            if context in self._prepared - done:
+                call = f"{_TELL_OBSERVERS};{self._step_call(number, seen=seen)}"
+                self._all_drawn = self._evaluate(call, context, deadline, _late(number)) is True
+                done.add(context)
+        if not self._events.contexts():
+            self._pause(deadline, _late(number))
+
+    def _take_in(self, deadline: float, late: str, *, seen: bool, leaving: bool = False) -> bool:
+        """Wait for what the page loads by itself, and for what comes of that; whether there was anything."""
+        # That it was asked for is told before the answer to the script in which it was.
+        waited = False
+        while self._events.loading:
+            waited = True
+            self._pause(deadline, f"{late}: {self._events.loading} was not loaded")
+        arrived = self._events.take_arrived()
+        # Pictures that came in time need nothing more; scripts are still to be run.
+        if not waited and all(each.kind == "Image" for each in arrived):
+            return False
+        call = f"{_CONTRACT}.arrived({json.dumps(arrived)},{json.dumps(seen)})"
+        for context in self._events.contexts():
+            self._evaluate(call, context, deadline, late, leaving=leaving)
+        return True
 
     def _step_call(self, number: int, *, seen: bool) -> str:
         return f"{_CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
@@ -210,7 +243,8 @@ class Page:
         selector = json.dumps(self._options.canvas_selector)
         call = f"{_TELL_OBSERVERS};{self._step_call(number, seen=True)}.then(()=>{_CONTRACT}.canvas({selector}))"
         text = self._evaluate(call, main, deadline, _late(number))
-        self._step(number, deadline, seen=True, stepped=(main,))
+        if self._step(number, deadline, seen=True, stepped=(main,)):
+            text = self._evaluate(f"{_CONTRACT}.canvas({selector})", main, deadline, _late(number))
         self._shown(number, deadline)
         try:
             picture = self._canvases.take(text)
@@ -344,8 +378,11 @@ class Page:
         if self._capture.by_hand:
             call("Page.addScriptToEvaluateOnNewDocument", {"source": _AWAKE, "worldName": "logist"})
         call("Target.setAutoAttach", {"autoAttach": True, "waitForDebuggerOnStart": False, "flatten": True})
-        size = {"width": self._options.width, "height": self._options.height, "deviceScaleFactor": 1, "mobile": False}
-        call("Emulation.setDeviceMetricsOverride", size)
+        width, height = self._options.width, self._options.height
+        size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
+        call("Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False})
+        # Only what is loaded is asked about, never its bytes.
+        call("Network.enable", {"maxTotalBufferSize": 0, "maxResourceBufferSize": 0})
         if (self._options.pixel_format or "").startswith(_WITH_ALPHA):
             call("Emulation.setDefaultBackgroundColorOverride", _TRANSPARENT)
 
@@ -422,7 +459,8 @@ def contract_script(options: RenderOptions) -> str:
     config: dict[str, Any] = {"seed": options.seed, "fps": [options.fps.numerator, options.fps.denominator]}
     props = read_props(options.props, Path())
     if props is not None:
-        config["props"] = json.loads(props)
+        # As text: in a script of its own `__proto__` would not be a name like any other.
+        config["props"] = json.dumps(json.loads(props))
     return f"{_script('observers.js')}\n({_script('contract.js').rstrip().rstrip(';')})({json.dumps(config)});"
 
 

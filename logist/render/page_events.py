@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from typing import NamedTuple
 
 from logist.errors import RenderFailed
 from logist.render.protocol import Connection, Values
 
 _NOTES = 20
 _LONGEST = 500
+#: Of what the page loads by itself; the contract sees to the rest.
+_AWAITED = ("Script", "Stylesheet", "Image", "Font")
 _LOCATION = re.compile(r"\(?((?:file|https?|blob|data):[^\s)]+):(\d+):(\d+)\)?")
+
+
+class Arrival(NamedTuple):
+    """Something that a page loaded without its scripts having asked for its bytes."""
+
+    address: str
+    #: As the protocol calls it: Script, Stylesheet, Image or Font.
+    kind: str
 
 
 class PageEvents:
@@ -29,6 +40,9 @@ class PageEvents:
         self._thrown: dict[int, RenderFailed] = {}
         self._fatal: RenderFailed | None = None
         self._order: tuple[str, ...] | None = None
+        #: What is on its way, by the protocol's name for it, and what has come since it was asked for last.
+        self._loading: dict[str, Arrival] = {}
+        self._arrived: list[Arrival] = []
         connection.listen(session, self._take)
 
     @property
@@ -67,6 +81,16 @@ class PageEvents:
     def is_main(self, context: str) -> bool:
         """Whether `context` is the page's own document, or nowhere in particular."""
         return not context or self._contexts.get(self._main, context) == context
+
+    @property
+    def loading(self) -> str | None:
+        """The address of something that the page still waits for outside its own scripts; None: there is nothing."""
+        return next((_short(each.address) for each in self._loading.values()), None)
+
+    def take_arrived(self) -> tuple[Arrival, ...]:
+        """What has come since this was asked for last; it may not have come to an end yet."""
+        arrived, self._arrived = tuple(self._arrived), []
+        return arrived
 
     def hint(self, otherwise: str) -> str:
         """The last thing that it complained of, or `otherwise`."""
@@ -153,6 +177,18 @@ class PageEvents:
         if entry["level"] == "error":
             self._note(f"{entry['text']} {_short(entry.get('url', ''))}".strip())
 
+    def _requested(self, params: Values) -> None:
+        if params.get("type") in _AWAITED and params["requestId"] not in self._loading:
+            address = str(params["request"]["url"])
+            # A data: URL holds all of it, and one that is new in each frame would cost each frame a look.
+            if not address.startswith("data:"):
+                self._loading[params["requestId"]] = Arrival(address, params["type"])
+
+    def _received(self, params: Values) -> None:
+        arrival = self._loading.pop(params["requestId"], None)
+        if arrival is not None:
+            self._arrived.append(arrival)
+
     def _dialog(self, params: Values) -> None:
         self._note(f"it opened a dialog: {params.get('message', '')}")
         answer = {"accept": params.get("type") == "beforeunload"}
@@ -195,6 +231,9 @@ _TAKERS = {
     "Runtime.exceptionRevoked": PageEvents._revoked,
     "Runtime.consoleAPICalled": PageEvents._logged,
     "Log.entryAdded": PageEvents._entry,
+    "Network.requestWillBeSent": PageEvents._requested,
+    "Network.loadingFinished": PageEvents._received,
+    "Network.loadingFailed": PageEvents._received,
     "Page.frameAttached": PageEvents._frame_attached,
     "Page.frameDetached": PageEvents._frame_detached,
     "Page.frameNavigated": PageEvents._frame_navigated,
