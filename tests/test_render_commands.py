@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,7 +159,7 @@ def test_the_files_of_flags_are_named_from_the_folder_of_the_job(logist: Logist,
 def test_chunks_are_listed_for_those_who_run_them_themselves(logist: Logist, film: Path, tmp_path: Path) -> None:
     done = logist("export-job", "film", "--shards", "4", "--duration", "2", "--fps", "30", "--output", "out/x.mp4")
     document = done.json
-    assert document["composition"] == (film / "index.html").as_uri()
+    assert document["composition"] == "film/index.html"
     assert [(chunk["startFrame"], chunk["frameCount"]) for chunk in document["chunks"]] == [
         (0, 15),
         (15, 15),
@@ -171,6 +172,20 @@ def test_chunks_are_listed_for_those_who_run_them_themselves(logist: Logist, fil
     assert (written.code, written.out) == (0, "")
     assert "j.json: 4 chunks of 60 frames" in written.err
     assert (tmp_path / "j.json").read_text() == done.out
+
+
+def test_a_list_of_chunks_is_the_same_wherever_the_project_lies(
+    logist: Logist, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(film, tmp_path / "elsewhere" / "film")
+    lists = []
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        (folder / "jobs").mkdir()
+        monkeypatch.chdir(folder)
+        assert logist("export-job", "film", "--shards", "2", "-o", "jobs/list.json").code == 0
+        lists.append((folder / "jobs" / "list.json").read_bytes())
+    assert lists[0] == lists[1]
+    assert json.loads(lists[0])["composition"] == "../film/index.html"
 
 
 def test_both_commands_cut_a_render_alike(logist: Logist, film: Path) -> None:
@@ -237,15 +252,32 @@ def test_a_chunk_is_made_anew_when_a_file_of_its_composition_changes(tmp_path: P
         (("film", "--props", '{"a":}'), "line 1 column 6"),
         (("film", "--props", "@none.json"), "none.json"),
         (("film", "--audio", "none.mp3"), "none.mp3"),
+        (("film", "--audio", "film/index.html,foo=1"), "knows no foo"),
+        (("film", "--audio-codec", "vorbis"), "--audio-codec takes aac"),
         (("film", "--width", "65", "--height", "64"), "65x64"),
         (("film", "--video-codec", "h263000"), "h263000"),
+        (("film", "--video-codec", "nope"), "h264, h265, vp8, vp9, av1, prores or ffv1"),
+        (("film", "--video-codec", "roqvideo"), "roqvideo takes no pixels"),
+        (("film", "--video-codec", "rawvideo", "-o", "x.mov"), "rawvideo makes no frames"),
+        (("film", "--video-codec", "dnxhd", "-o", "x.mov", "--width", "160"), "the width 256 or more"),
         (("film", "--video-codec", "prores", "-o", "x.webm"), "webm"),
         (("film", "--pixel-format", "yuv999p"), "yuv999p"),
+        (("film", "--pixel-format", "yuva420p"), "vp9 (.webm, yuva420p)"),
+        (("film", "--video-codec", "qtrle", "-o", "x.mkv"), "another container: .mov can hold more"),
         (("film", "-o", "x.avi"), "x.avi"),
         (("film", "-o", "no/where/x.mp4"), "no/where"),
         (("film", "-o", "film"), "film"),
         (("film", "-o", "film.mp4"), "regular file"),
         (("film", "-o", "-"), "-"),
+        (("film", "-o", ""), "regular file"),
+        (("film", "-o", f"{'n' * 252}.mp4"), "too long"),
+        # With three digits.
+        (("film", "-o", f"{'n' * 249}%d.png", "--frame-count", "101"), "too long"),
+        (("film", "-o", "loop.mp4"), "symbolic links"),
+        (("film", "-o", "page.mp4"), "the composition itself"),
+        (("film", "-o", "film/index.html/x.mp4"), "is not there"),
+        (("film", "-o", "/dev/full"), "regular file"),
+        (("film", "--no-headless"), "no display"),
         (("film", "--browser", "no-such-browser"), "no-such-browser"),
         (("film", "--shards", "2"), "--emit-job"),
         (("film", "--part", "--emit-job", "x.json"), "exclude each other"),
@@ -266,6 +298,10 @@ def test_what_is_wrong_is_told_before_a_browser_starts(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "film.mp4").mkdir()
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "page.mp4").symlink_to("film/index.html")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     before = sorted(tmp_path.rglob("*"))
     # Would be said instead of anything that is found out later.
     monkeypatch.setenv("LOGIST_BROWSER", "/nothing/there")
@@ -296,6 +332,22 @@ def test_a_job_that_could_not_run_is_not_written(
     emit = () if "--emit-job" in arguments else ("--emit-job", "job.json")
     assert_refused(logist("render", *arguments, *emit), said)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at a folder of Linux")
+@pytest.mark.parametrize(
+    "flags", [("-o", "/proc/x.mp4"), ("-o", "/proc/%d.png"), ("--frame", "1", "-o", "/proc/x.png")]
+)
+def test_a_folder_where_nothing_can_be_written_is_told_as_one(
+    logist: Logist, film: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGIST_BROWSER", "/nothing/there")
+    assert_refused(logist("render", "film", *flags), f"the folder of {flags[-1]} can't be written to")
+
+
+def test_a_codec_is_known_by_what_people_call_it(logist: Logist, film: Path) -> None:
+    for codec in ("H264", "x264", "avc", "libx264", "H.265", "HEVC", "x265", "VP9", "AV1"):
+        assert logist("render", "film", "--video-codec", codec, "--emit-job", "-").code == 0, codec
 
 
 def test_a_job_can_be_planned_where_nothing_can_encode(film: Path, tmp_path: Path) -> None:
@@ -542,7 +594,30 @@ def test_a_render_that_is_stopped_leaves_nothing_behind(
         assert process.stderr is not None
         assert "rendered" in process.stderr.readline()
         process.send_signal(number)
-        process.communicate(timeout=30)
+        _, said = process.communicate(timeout=30)
     assert process.returncode == code
+    assert said.splitlines()[-1] == f"stopped by {number.name}: nothing half made is left"
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "out.mp4").read_bytes() == b"the old one"
+
+
+def test_a_sequence_that_is_stopped_keeps_its_pictures_and_says_so(counter: Path, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    command = [sys.executable, "-m", "logist", "render", "film", "-o", "frames/%d.png", "--duration", "1h", *SMALL]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "rendered" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "stopped by SIGINT: the pictures that were made are there, each of them whole"
+    made = sorted((tmp_path / "frames").iterdir(), key=lambda path: int(path.stem))
+    assert [path.name for path in made] == [f"{number}.png" for number in range(len(made))]
+    assert bars(picture(made[-1].read_bytes())) == len(made) - 1
+
+
+def test_a_selector_that_is_none_is_bad_usage(logist: Logist, counter: Path) -> None:
+    for selector in ("((", "canvas  >"):
+        outcome = logist("render", "film", "-q", *SMALL, "--canvas-selector", selector)
+        assert_refused(outcome, "--canvas-selector", "is no selector of CSS")
+    assert_refused(logist("render", "film", "-q", *SMALL, "--canvas-selector", "#none"), "#none", code=5)

@@ -100,6 +100,12 @@ def test_parts_are_not_planned_for_what_they_can_not_be_merged_into(output: str)
         ("out.WEBM", None, ".mkv", "vp9"),
         ("out.mp4", "av1", ".mkv", "av1"),
         ("out.mkv", "ffv1", ".mkv", "ffv1"),
+        ("out.mp4", "H264", ".mov", "H264"),
+        ("out.mp4", "VP9", ".mkv", "VP9"),
+        ("out.mp4", "libvpx-vp9", ".mkv", "libvpx-vp9"),
+        ("out.mov", "qtrle", ".mov", "qtrle"),
+        ("out.mp4", "png", ".mov", "png"),
+        ("out.mkv", "mjpeg", ".mov", "mjpeg"),
     ],
 )
 def test_a_part_is_in_a_container_that_fits_its_codec(
@@ -297,8 +303,8 @@ def test_hostile_names_reach_a_command_unchanged(tmp_path: Path, hostile_names: 
 
 def test_the_exported_document_has_what_a_runner_of_its_own_needs() -> None:
     made = planned(75, 4, "out/final.webm", start=5, fps=NTSC, audio=(AudioTrack("a.mp3", loop=True),), quality=20)
-    document = export_document(made, "file:///films/film/index.html")
-    assert document["composition"] == "file:///films/film/index.html"
+    document = export_document(made)
+    assert document["composition"] == "film/index.html"
     assert document["output"] == "out/final.webm"
     assert document["jobId"] == made.digest
     assert document["chunks"] == [
@@ -314,13 +320,28 @@ def test_the_exported_document_has_what_a_runner_of_its_own_needs() -> None:
     json.dumps(document)
 
 
+def test_no_name_in_the_exported_document_is_taken_for_an_option() -> None:
+    document = export_document(plan("-film/index.html", "-out.mp4", RenderOptions(frame_count=2), 2))
+    names = [document["composition"], document["output"], *(chunk["output"] for chunk in document["chunks"])]
+    assert names[:2] == ["./-film/index.html", "./-out.mp4"]
+    assert not [name for name in names if name.startswith("-")]
+
+
 def test_the_exported_flags_are_those_of_the_commands() -> None:
     made = planned(9, 3, fps=NTSC, mode=Mode.DOM, preset="slow down")
-    document = export_document(made, "http://x/")
+    document = export_document(made)
     for chunk, described in zip(job_spec(made)["chunks"], document["chunks"], strict=True):
         words = split_helios(chunk["command"])
         span = ("--start-frame", str(described["startFrame"]), "--frame-count", str(described["frameCount"]))
-        assert words == ("logist", "render", "film/index.html", "-o", described["output"], *span, *document["flags"])
+        assert words == (
+            "logist",
+            "render",
+            document["composition"],
+            "-o",
+            described["output"],
+            *span,
+            *document["flags"],
+        )
 
 
 # --- What is rendered ----------------------------------------------------------------------------------------------
@@ -482,3 +503,31 @@ def test_a_sound_that_can_not_be_read_is_refused_at_the_start(tmp_path: Path, ma
     make(tmp_path / "a.mp3")
     with pytest.raises(UsageProblem, match=r"a\.mp3"):
         check_sounds(RenderOptions(audio=(AudioTrack("http://x/b.mp3"), AudioTrack("a.mp3"))), tmp_path)
+
+
+# --- Sounds --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("a.wav,foo=1", "knows no foo, and there is no file a.wav,foo=1"),
+        ("a.wav,volume=2,foo=1", "knows no foo"),
+        ("a.wav,fade_in=1", "knows no fade_in"),
+        ("a.wav,loop", "wants a value for loop"),
+        ("b.wav", "the sound b.wav can't be read"),
+        ("b.wav,", "the sound b.wav, can't be read"),
+        ("b.wav,take two", "the sound b.wav,take two can't be read"),
+    ],
+)
+def test_a_slip_in_an_option_of_a_sound_is_told_as_one(tmp_path: Path, source: str, said: str) -> None:
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    with pytest.raises(UsageProblem) as caught:
+        check_sounds(RenderOptions(audio=(AudioTrack(source),)), tmp_path)
+    assert said in caught.value.message
+    assert ("offset, seek, duration, volume, fade-in" in caught.value.hint) == ("--audio" in caught.value.message)
+
+
+def test_a_sound_may_have_a_name_that_looks_like_an_option(tmp_path: Path) -> None:
+    (tmp_path / "a.wav,foo=1").write_bytes(b"sound")
+    check_sounds(RenderOptions(audio=(AudioTrack("a.wav,foo=1"),)), tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import operator
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,15 +18,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+from av.video.frame import VideoFrame
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import SCRIPT, bars, colour, picture
+from pictures import SCRIPT, bars, colour, picture, pixels, write_png
 from pictures import frames as frames_in
 
 from logist.errors import BrowserMissing, RenderFailed, UsageProblem
 from logist.render import notes
+from logist.render.browser import check_display, find_browser
+from logist.render.encode import video_writer
+from logist.render.encoders import settings_for
 from logist.render.frame_queue import FrameQueue, StoppedError
 from logist.render.frames import frames_of
+from logist.render.merge import merge
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
 from logist.render.private_folder import private_folder
 from logist.render.rendering import (
@@ -258,6 +265,59 @@ def test_a_video_is_the_same_however_many_pages_make_it(browser_path: str, tmp_p
     assert len(contents) == 1
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("qtrle", ".mov"), ("png", ".mov"), ("mjpeg", ".mp4"), ("DNxHD", ".mov")]
+)
+def test_frames_and_colours_are_right_in_codecs_that_few_ask_for(
+    browser_path: str, tmp_path: Path, own_temp: Path, codec: str, suffix: str
+) -> None:
+    url = write(tmp_path, COUNTER + "<style>body { background: rgb(200, 40, 90) }</style>")
+    chosen = options(browser_path, 3, video_codec=codec, width=256, height=128)
+    render_video(url, tmp_path / f"out{suffix}", chosen)
+    shown = list(frames_in(tmp_path / f"out{suffix}"))
+    assert [bars(frame) for frame in shown] == [0, 1, 2]
+    for frame in shown:
+        assert colour(frame, 128, 20) == pytest.approx((200, 40, 90), abs=8)
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4", "mpeg2video"])
+def test_an_encoder_that_knows_no_quality_does_not_spoil_the_frames(tmp_path: Path, codec: str) -> None:
+    """By themselves these keep to a bit rate, whatever is shown."""
+    side, block, chance = 256, 8, random.Random(1)
+    drawn = []
+    for number in range(3):
+        frame = VideoFrame(side, side, "rgb24")
+        rows = [b"".join(chance.randbytes(3) * block for _ in range(side // block)) for _ in range(side // block)]
+        frame.planes[0].update(b"".join(row.ljust(frame.planes[0].line_size, b"\0") * block for row in rows))
+        drawn.append(write_png(tmp_path / f"{number}.png", frame))
+    output = tmp_path / "out.mkv"
+    asked = RenderOptions(side, side, frame_count=3, video_codec=codec)
+    with video_writer(output, settings_for(output, asked, part=True)) as writer:
+        for path in drawn:
+            writer.add(path.read_bytes())
+    for path, seen in zip(drawn, frames_in(output), strict=True):
+        differences = map(abs, map(operator.sub, pixels(picture(path.read_bytes())), pixels(seen)))
+        assert sum(differences) / side**2 / 3 < 4
+
+
+def test_an_output_that_is_a_link_stays_one(browser_path: str, tmp_path: Path) -> None:
+    url, place = write(tmp_path, COUNTER), tmp_path / "place"
+    place.mkdir()
+    links = {name: tmp_path / name for name in ("video.mp4", "merged.mp4", "picture.png", "1.png")}
+    for name, link in links.items():
+        link.symlink_to(f"place/{name}")
+    (place / "video.mp4").write_bytes(b"before")
+    render_video(url, links["video.mp4"], options(browser_path, 3))
+    merge(links["merged.mp4"], [links["video.mp4"]])
+    render_picture(url, links["picture.png"], options(browser_path, 1))
+    render_sequence(url, tmp_path / "%d.png", options(browser_path, 2))
+    assert all(link.is_symlink() for link in links.values())
+    assert sorted(path.name for path in place.iterdir()) == sorted(links)
+    assert [bars(frame) for frame in frames_in(place / "merged.mp4")] == [0, 1, 2]
+    assert bars(picture((place / "1.png").read_bytes())) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*links, "0.png", "page.html", "place"])
+
+
 def test_a_part_says_which_frames_it_holds_and_what_is_heard(browser_path: str, tmp_path: Path) -> None:
     sound = "<audio src='sound.wav' data-helios-offset=0.5 volume=0.5></audio>"
     url = write(tmp_path, COUNTER + sound)
@@ -395,6 +455,22 @@ def test_a_page_that_fails_ends_all_of_it_and_leaves_what_was_there(
     assert output.read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "page.html", "temp"]
     assert not left_over(own_temp)
+
+
+def test_a_browser_that_was_killed_is_not_told_to_be_none(tmp_path: Path) -> None:
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\nkill -KILL $$\n")
+    program.chmod(0o755)
+    with pytest.raises(BrowserMissing, match="was killed by signal 9"):
+        _ = find_browser(str(program), {}).version
+
+
+def test_a_window_needs_a_display() -> None:
+    with pytest.raises(UsageProblem, match="no display") as caught:
+        check_display({"DISPLAY": ""})
+    assert "DISPLAY or WAYLAND_DISPLAY" in caught.value.hint
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        check_display({name: ":0"})
 
 
 def test_without_a_browser_nothing_is_left_either(tmp_path: Path, own_temp: Path) -> None:

@@ -10,7 +10,6 @@ import click
 
 from logist.commands.output import print_json, print_text, tell
 from logist.errors import ExitCode, UsageProblem
-from logist.processes import processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,6 +203,8 @@ def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: E
 
 def _concurrency(text: str) -> int:
     """How many chunks run at once. Raises UsageProblem."""
+    from logist.processes import processors
+
     if text == "auto":
         return processors()
     if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_AT_ONCE:

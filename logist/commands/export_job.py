@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,20 +46,13 @@ def export_job(composition: str, output: str, shards: int | None, output_file: s
     """
     from logist.render.plan import export_document
 
-    planned = plan_job(composition, output, options, shards, output_file)
-    write_document(export_document(planned.plan, planned.url), output_file)
+    plan = plan_job(composition, output, options, shards, output_file)
+    write_document(export_document(plan), output_file)
     if output_file != STDOUT:
-        tell(f"{output_file}: {_counted(planned.plan)}")
+        tell(f"{output_file}: {_counted(plan)}")
 
 
-class PlannedJob(NamedTuple):
-    """A plan, and the URL of what it renders."""
-
-    plan: RenderPlan
-    url: str
-
-
-def plan_job(given: str, output: str, options: RenderOptions, shards: int | None, file: str) -> PlannedJob:
+def plan_job(given: str, output: str, options: RenderOptions, shards: int | None, file: str) -> RenderPlan:
     """The plan of a job that is written to `file`: names are meant from its folder. Raises UsageProblem.
 
     Without `shards` there are as many as there were to be pages at the same time, and each has one.
@@ -72,7 +65,6 @@ def plan_job(given: str, output: str, options: RenderOptions, shards: int | None
 
     cwd = Path.cwd()
     found = look_up(given, options, cwd)
-    _check_encoding(output, options)
     place = None if file == STDOUT else absolute(file, cwd)
     folder = cwd if place is None else place.parent
     target = absolute(output, cwd)
@@ -81,17 +73,21 @@ def plan_job(given: str, output: str, options: RenderOptions, shards: int | None
     seen = seen_options(options, cwd, folder)
     if shards is None:
         shards, seen = options.concurrency, replace(seen, concurrency=1)
-    return PlannedJob(plan(found.seen_from(folder), seen_from(target, folder), seen, shards), found.url)
+    made = plan(found.seen_from(folder), seen_from(target, folder), seen, shards)
+    _check_encoding(made)
+    return made
 
 
-def _check_encoding(output: str, options: RenderOptions) -> None:
+def _check_encoding(plan: RenderPlan) -> None:
     """Whether the frames can be encoded like this, as far as this machine can tell."""
     from pathlib import Path
 
     from logist.render.encoders import settings_for
 
+    chunk = plan.chunks[0]
     try:
-        settings_for(Path(output), options, part=False)
+        settings_for(Path(plan.output), plan.options, part=False)
+        settings_for(Path(chunk.output), plan.chunk_options(chunk), part=True)
     except ExtraMissing:
         # Only what runs the chunks has to be able to encode.
         return

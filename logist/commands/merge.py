@@ -63,6 +63,8 @@ def merge(
     options = MergeOptions(video_codec, audio_codec, quality, preset, tuple(map(_track, audio)))
     with ended_cleanly():
         merged = merge_videos(Path(output), [Path(name) for name in inputs], options)
+    for warning in merged.warnings:
+        tell(f"warning: {warning}")
     tell(_sentence(merged, silenced=audio_codec == "none"))
     if as_json:
         print_json(_values(merged))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _SHEET = 12
 _MOST_ON_SHEET = 400
 _DEFAULT_PICTURE = "output.png"
+#: Of a sequence that is stopped.
+_PICTURES_LEFT = "the pictures that were made are there, each of them whole"
 
 
 class What(NamedTuple):
@@ -104,7 +106,7 @@ def render(
     if len(what.given()) > 1:
         raise UsageProblem(f"{' and '.join(what.given())} exclude each other", "give one of them")
     if emit_job is not None:
-        _emit(composition, output or DEFAULT_OUTPUT, options, shards, emit_job, as_json=as_json)
+        _emit(composition, DEFAULT_OUTPUT if output is None else output, options, shards, emit_job, as_json=as_json)
         return
     if shards is not None:
         raise UsageProblem("--shards is for a job that is cut into chunks", "add --emit-job FILE, or use --concurrency")
@@ -114,11 +116,11 @@ def render(
 def _emit(given: str, output: str, options: RenderOptions, shards: int | None, file: str, *, as_json: bool) -> None:
     from logist.render.plan import job_spec
 
-    planned = plan_job(given, output, options, shards, file)
-    document = job_spec(planned.plan)
+    plan = plan_job(given, output, options, shards, file)
+    document = job_spec(plan)
     write_document(document, file)
     if file != STDOUT:
-        tell(job_sentence(planned.plan, file))
+        tell(job_sentence(plan, file))
         if as_json:
             print_json(document)
 
@@ -128,20 +130,25 @@ def _render(given: str, output: str | None, options: RenderOptions, what: What, 
 
     from logist.commands.signals import ended_cleanly
     from logist.console.render import show_frames
+    from logist.render.browser import check_display
     from logist.render.composition import absolute, look_up
+    from logist.render.output_file import landing
 
     cwd = Path.cwd()
     found = look_up(given, options, cwd)
     if what.part and options.audio:
         raise UsageProblem("a part has no sound, so --audio has no meaning for it", "give --audio to logist merge")
     pictures = what.frame is not None or what.contact_sheet is not None
-    target = Path(output or (_DEFAULT_PICTURE if pictures else DEFAULT_OUTPUT))
-    if absolute(str(target), cwd) == found.path:
+    target = Path((_DEFAULT_PICTURE if pictures else DEFAULT_OUTPUT) if output is None else output)
+    if found.path in (absolute(str(target), cwd), landing(cwd / target)):
         raise UsageProblem(f"{target} is the composition itself", "choose another output")
-    with ended_cleanly(), show_frames(quiet=quiet, environ=os.environ) as show:
+    if not options.headless:
+        check_display(os.environ)
+    left = (_PICTURES_LEFT,) if _is_sequence(target, what) else ()
+    with ended_cleanly(*left), show_frames(quiet=quiet, environ=os.environ) as show:
         made = _made(found.url, target, options, what, show)
     for note in made.statistics.notes:
-        tell(f"the page says: {note}")
+        tell(f"the page: {note}")
     tell(_sentence(made, options))
     if as_json:
         print_json(_values(made, options))
@@ -158,9 +165,13 @@ def _made(url: str, target: Path, options: RenderOptions, what: What, show: Prog
         return rendering.contact_sheet(url, target, options, what.contact_sheet, show)
     if what.part:
         return rendering.render_part(url, target, options, show)
-    if target.suffix.lower() == ".png":
+    if _is_sequence(target, what):
         return rendering.render_sequence(url, target, options, show)
     return rendering.render_video(url, target, options, show)
+
+
+def _is_sequence(target: Path, what: What) -> bool:
+    return not what.given() and target.suffix.lower() == ".png"
 
 
 def _sentence(made: Rendered, options: RenderOptions) -> str:

@@ -13,7 +13,6 @@ import click
 
 from logist.commands.parameters import Decorated
 from logist.errors import UsageProblem
-from logist.processes import processors
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -50,6 +49,7 @@ def written(field: str) -> Written:
 
 
 def _parse_concurrency(text: str) -> Any:
+    from logist.processes import processors
     from logist.render.flags import MOST_PAGES, PARSERS
 
     if text == "auto":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from logist.commands.output import tell
 from logist.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -15,49 +16,66 @@ if TYPE_CHECKING:
 
     from logist.stop_switch import StopSwitch
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Stopped(SystemExit):
+    """A signal ends the command."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(int(_exit_code(number)))
+        self.signal = signal.Signals(number).name
+
 
 @contextlib.contextmanager
 def stop_on_signals(stop: StopSwitch) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask `stop`: once to end after the step, twice to end now; the third is obeyed as is.
-
-    A signal that was ignored when we were started (nohup, a background job) stays ignored.
-    """
+    """Signals ask `stop`: once to end after the step, twice to end now; the third is obeyed as is."""
 
     def ask(number: int, _frame: FrameType | None) -> None:
         if stop.now:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        stop.ask(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
+        stop.ask(_exit_code(number))
 
-    previous = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            previous[number] = signal.signal(number, ask)
-    try:
+    with _handled(ask):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def ended_cleanly() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command the way Ctrl-C does: what was half written is removed first."""
+def ended_cleanly(left: str = "nothing half made is left") -> Iterator[None]:
+    """Signals end the command once what is half written is removed; then it is told what is `left`."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        # The second one must not cut off what the first one asked for.
-        signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(int(ExitCode.TERMINATED))
+        for each in _ENDING:
+            # The second one must not cut off what the first one asked for.
+            signal.signal(each, signal.SIG_IGN)
+        raise _Stopped(number)
 
-    previous = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            previous[number] = signal.signal(number, end)
+    with _handled(end):
+        try:
+            yield
+        except _Stopped as stopped:
+            tell(f"stopped by {stopped.signal}: {left}")
+            raise
+
+
+@contextlib.contextmanager
+def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP handled.
+
+    One that was ignored when we were started (nohup, a background job) stays ignored.
+    """
+    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _exit_code(number: int) -> ExitCode:
+    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
 
 
 @contextlib.contextmanager

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from logist.errors import BrowserMissing
+from logist.errors import BrowserMissing, UsageProblem
 
 #: Names the browser's program, as `--browser` does.
 BROWSER_VARIABLE = "LOGIST_BROWSER"
+
+#: What to do about a browser that was killed before it was there.
+KILLED_HINT = "try again; where memory is short, the system kills whatever takes most"
 
 #: The shell first: it shows frames when it is told to, which makes it several times as fast.
 _SHELLS = ("chromium-headless-shell", "chrome-headless-shell", "headless_shell")
@@ -21,6 +25,8 @@ _FULL = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 #: Playwright's folders and, at any depth below them, the programs in them.
 _PLAYWRIGHT_SHELLS = ("chromium_headless_shell-*", ("chrome-headless-shell", "headless_shell"))
 _PLAYWRIGHT_FULL = ("chromium-*", ("chrome",))
+#: Name the display of Linux's two kinds of desktop.
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 _VERSION_TIME = 20.0
 
 
@@ -54,6 +60,15 @@ def find_browser(path: str | None, environ: Mapping[str, str], *, headless: bool
     if (found := _of_playwright(environ, headless=headless)) is not None:
         return _browser(found, "Playwright")
     raise BrowserMissing("no browser that can render was found", install_hint(environ))
+
+
+def check_display(environ: Mapping[str, str]) -> None:
+    """Whether a browser's window has a place to be shown. Raises UsageProblem."""
+    if sys.platform == "linux" and not any(environ.get(name) for name in _DISPLAYS):
+        raise UsageProblem(
+            "there is no display that a browser's window could be shown on",
+            f"render without --no-headless, or set {' or '.join(_DISPLAYS)}",
+        )
 
 
 def install_hint(environ: Mapping[str, str]) -> str:
@@ -123,6 +138,8 @@ def _ask_version(path: str) -> str:
         result = adapter.run(Command(Path("/"), dict(os.environ), (path, "--version"), timeout=_VERSION_TIME))
     finally:
         adapter.close()
+    if result.signal:
+        raise BrowserMissing(f"{path} was killed by signal {result.signal} before it told its version", KILLED_HINT)
     said = result.stdout.head.decode(errors="replace").strip()
     if not result.ok or re.search(r"chrom|edge", said, re.IGNORECASE) is None:
         raise BrowserMissing(f"{path} is no Chromium: it does not tell its version", install_hint(os.environ))

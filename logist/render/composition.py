@@ -6,13 +6,13 @@ import json
 import os
 import re
 import stat
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from logist.errors import UsageProblem
-from logist.render.options import RenderOptions
+from logist.render.options import AudioTrack, RenderOptions
 
 #: Bytes; a page that needs more loads it itself.
 MOST_PROPS = 16_000_000
@@ -165,10 +165,26 @@ def check_sounds(options: RenderOptions, cwd: Path) -> None:
             with path.open("rb"):
                 pass
         except (OSError, ValueError) as error:
+            misfit = _misfit(track.source)
+            if misfit is not None and isinstance(error, FileNotFoundError):
+                raise UsageProblem(
+                    f"--audio {misfit}, and there is no file {track.source}",
+                    f"its options, each with = and a value: {', '.join(_SOUND_OPTIONS)}",
+                ) from error
             why = (getattr(error, "strerror", None) or str(error)).lower()
             raise UsageProblem(f"the sound {track.source} can't be read: {why}", _SOUND_HINT) from error
 
 
+def _misfit(source: str) -> str | None:
+    """What is wrong with the end of a sound's name if it was to be an option; None: it does not look like one."""
+    name, comma, part = source.rpartition(",")
+    word, equals, _ = part.partition("=")
+    if not name or not comma or not (equals or word in _SOUND_OPTIONS):
+        return None
+    return f"knows no {word}" if equals else f"wants a value for {word}"
+
+
+_SOUND_OPTIONS = tuple(field.name.replace("_", "-") for field in fields(AudioTrack) if field.name != "source")
 _SOUND_HINT = "write --audio like music.mp3,offset=2.5,volume=0.8"
 
 

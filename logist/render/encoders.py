@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 
     from logist.render.sources import Picture, Sound
 
-#: Where a codec has several encoders, or one of another name.
-_ENCODERS = {
-    "h264": "libx264",
-    "h265": "libx265",
-    "hevc": "libx265",
-    "vp8": "libvpx",
-    "vp9": "libvpx-vp9",
-    "av1": "libsvtav1",
-    "prores": "prores_ks",
-    "mp3": "libmp3lame",
-    "opus": "libopus",
-}
 Kind: TypeAlias = Literal["video", "audio"]
 
 #: How libav calls the containers that are written. Others can't say exactly when a frame is shown.
@@ -52,7 +40,12 @@ _QUIET = {"libx265": {"x265-params": "log-level=none"}}
 #: Bits a second for each channel of sound that is compressed with loss.
 _BITS = 96_000
 _LOSSY = {"aac", "ac3", "eac3", "mp3", "opus", "vorbis"}
-_EXAMPLES: dict[Kind, str] = {"video": "h264, hevc, vp9, av1 or prores", "audio": "aac, opus, flac or pcm_s16le"}
+_EXAMPLES: dict[Kind, str] = {
+    "video": "h264, h265, vp8, vp9, av1, prores or ffv1",
+    "audio": "aac, opus, flac, mp3 or pcm_s16le",
+}
+#: Frames that an encoder is tried with.
+_TRIED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,7 @@ def audio_settings(sound: Sound | None, codec: str) -> AudioSettings | None:
 def _encoder(name: str, kind: Kind) -> Codec:
     av = pyav()
     try:
-        found: Codec = av.Codec(_ENCODERS.get(name, name), "w")
+        found: Codec = av.Codec(encoder_options.encoder_name(name), "w")
     except ValueError as error:
         raise UsageProblem(
             f"there is no {kind} encoder {name} here", f"--{kind}-codec takes {_EXAMPLES[kind]}"
@@ -155,7 +148,7 @@ def settings_for(output: Path, options: RenderOptions, *, part: bool) -> EncodeS
     A `part` has no sound, so `audio_codec` is not looked at. Raises UsageProblem, ExtraMissing.
     """
     container = container_of(output)
-    found = _encoder(options.video_codec or ("vp9" if container == "webm" else "h264"), "video")
+    found = _encoder(options.video_codec or encoder_options.usual_codec(output.suffix), "video")
     pixel_format = encoder_options.pixel_format_for(found, options, container)
     chosen = encoder_options.options_for(found, options, pixel_format)
     video = VideoSettings(found.name, found.canonical_name, pixel_format, chosen)
@@ -195,13 +188,44 @@ def sound_settings(output: Path, codec: str | None) -> AudioSettings | None:
 
 def _try_out(settings: EncodeSettings) -> None:
     """Open encoder and container in memory: what they don't take together only they know. Raises UsageProblem."""
-    target = pyav().open(io.BytesIO(), "w", format=settings.container)
+    made = io.BytesIO()
+    target = pyav().open(made, "w", format=settings.container)
     try:
         with quiet():
-            add_pictures(target, settings)
-            _start_and_end(target, settings.video.codec, "video")
+            stream = add_pictures(target, settings)
+            if encoder_options.is_known(settings.video.encoder):
+                _start_and_end(target, settings.video.codec, "video")
+            else:
+                _try_frames(target, stream, settings, made)
     except MergeFailed as error:
         raise _not_to_use(error) from error
+
+
+def _try_frames(target: OutputContainer, stream: VideoStream, settings: EncodeSettings, made: io.BytesIO) -> None:
+    """Encode some frames and decode them: some encoders open and are of no use. Raises MergeFailed, UsageProblem."""
+    av = pyav()
+    _start(target, settings.video.codec, "video")
+    try:
+        frame = av.VideoFrame(settings.width, settings.height, "rgb24").reformat(format=settings.video.pixel_format)
+        for number in range(_TRIED):
+            frame.pts, frame.time_base = number, 1 / settings.fps
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+        target.close()
+        made.seek(0)
+        with av.open(made) as container:
+            decoded = sum(1 for _ in container.decode(video=0))
+    except (av.FFmpegError, ValueError) as error:
+        raise _of_no_use(settings, reason(error)) from error
+    if decoded != _TRIED:
+        raise _of_no_use(settings, f"of {_TRIED} frames {decoded} can be decoded")
+
+
+def _of_no_use(settings: EncodeSettings, why: str) -> UsageProblem:
+    return UsageProblem(
+        f"{settings.video.encoder} makes no frames that {settings.container} could hold: {why}",
+        f"--video-codec takes {_EXAMPLES['video']}",
+    )
 
 
 def _check_place(container: str, settings: AudioSettings) -> None:
@@ -215,10 +239,14 @@ def _check_place(container: str, settings: AudioSettings) -> None:
 
 
 def _start_and_end(target: OutputContainer, codec: str, kind: Kind) -> None:
+    _start(target, codec, kind)
+    target.close()
+
+
+def _start(target: OutputContainer, codec: str, kind: Kind) -> None:
     av = pyav()
     try:
         target.start_encoding()
-        target.close()
     except av.FFmpegError as error:
         raise cannot_hold(target, codec, kind) from error
 
@@ -351,9 +379,11 @@ def _open(stream: VideoStream | AudioStream, settings: VideoSettings | AudioSett
         with ordinary_priority():
             stream.codec_context.open()
     except (av.FFmpegError, ValueError) as error:
+        hint = "look at the size, --quality and --preset, or name another codec"
+        if isinstance(settings, AudioSettings):
+            hint = f"--audio-codec takes {_EXAMPLES['audio']}"
         raise UsageProblem(
-            f"{settings.encoder} can't encode this with these settings: {reason(error)}",
-            "look at the size, --quality and --preset, or name another codec",
+            f"{settings.encoder} can't encode this with these settings: {reason(error)}", hint
         ) from error
 
 
@@ -361,7 +391,8 @@ def cannot_hold(target: OutputContainer, codec: str, kind: Kind) -> MergeFailed:
     """The error for a codec that has no place in a container."""
     container, part = target.format.name, {"video": "frames", "audio": "sound"}[kind]
     instead = {"video": ("h264", "vp9"), "audio": ("aac", "opus")}[kind][container == "webm"]
+    others = " and ".join(suffix for suffix in (".mkv", ".mov") if CONTAINERS[suffix] != container)
     return MergeFailed(
         f"{container} can't hold {codec}, which the {part} would be in",
-        f"transcode the {part} with --{kind}-codec {instead}, or write another container: .mkv holds nearly everything",
+        f"transcode the {part} with --{kind}-codec {instead}, or write another container: {others} can hold more",
     )

@@ -17,7 +17,7 @@ from logist.errors import BrowserMissing
 from logist.execution import CancelCheck, Command, CommandResult, Ended
 from logist.execution.local import LocalWorkerAdapter
 from logist.processes import processors
-from logist.render.browser import Browser, install_hint
+from logist.render.browser import KILLED_HINT, Browser, install_hint
 from logist.render.options import RenderOptions
 from logist.render.page import Page
 from logist.render.private_folder import private_folder
@@ -115,6 +115,8 @@ def _first_answer(connection: Connection, browser: Browser, environ: Mapping[str
 
 
 def _not_started(browser: Browser, why: str, environ: Mapping[str, str]) -> BrowserMissing:
+    if "killed by signal" in why:
+        return BrowserMissing(f"{browser.path} did not start: {why}", KILLED_HINT)
     hint = install_hint(environ)
     if "sandbox" in why:
         hint = f"let the system give it a sandbox, or do without: {ARGUMENTS_VARIABLE}=--no-sandbox"
@@ -221,6 +223,8 @@ def _ending(result: CommandResult) -> str:
         return f"the browser was ended: {result.detail}"
     if result.ended is Ended.LOST:
         return "the browser was killed, and what watched it too"
+    if result.signal:
+        return f"the browser died: it was killed by signal {result.signal}"
     how = "the browser ended" if result.ok else f"the browser died (exit code {result.exit_code})"
     return f"{how}: {said}" if said else how
 

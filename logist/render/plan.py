@@ -16,6 +16,7 @@ from typing import Any
 
 from logist.command_lines import LOGIST
 from logist.errors import UsageProblem
+from logist.render.encoder_options import part_suffix, usual_codec
 from logist.render.encoders import CONTAINERS
 from logist.render.flags import spell_track, to_flags
 from logist.render.options import RenderOptions
@@ -24,8 +25,6 @@ from logist.render.options import RenderOptions
 MOST_SHARDS = 10_000
 #: Bytes: what one command line may hold, with room for the environment.
 _LONGEST_MERGE = 1_000_000
-#: What is kept in QuickTime files between chunk and merge; everything else in Matroska.
-_MOV_CODECS = frozenset({"h264", "libx264", "h265", "hevc", "libx265", "prores", "prores_ks", "prores_aw"})
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 _QUOTABLE = re.compile(r"([^'\\]+)|(['\\])", re.DOTALL)
 _HEX_DIGITS = 12
@@ -76,7 +75,7 @@ def plan(page: str, output: str, options: RenderOptions, shards: int = 1) -> Ren
     content = ["logist render 1", page, output, to_flags(options), shards]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:_HEX_DIGITS]
     stem = posixpath.join(posixpath.dirname(output), f"temp_{digest}_part_")
-    suffix = ".mov" if codec_of(output, options) in _MOV_CODECS else ".mkv"
+    suffix = part_suffix(codec_of(output, options))
     count = min(shards, options.frame_count)
     size, larger = divmod(options.frame_count, count)
     chunks, start = [], options.start_frame
@@ -89,7 +88,7 @@ def plan(page: str, output: str, options: RenderOptions, shards: int = 1) -> Ren
 
 def codec_of(output: str, options: RenderOptions) -> str:
     """The codec of the frames: the one that is asked for, or what the output's name stands for."""
-    return options.video_codec or ("vp9" if _suffix(output) == ".webm" else "h264")
+    return options.video_codec or usual_codec(_suffix(output))
 
 
 def _suffix(name: str) -> str:
@@ -206,8 +205,8 @@ def _prove(document: dict[str, Any]) -> None:
 # --- As a list of chunks -------------------------------------------------------------------------------------------
 
 
-def export_document(plan: RenderPlan, composition: str) -> dict[str, Any]:
-    """The plan for those who bring their own runner; `composition` is the URL of what is rendered.
+def export_document(plan: RenderPlan) -> dict[str, Any]:
+    """The plan for those who bring their own runner.
 
     A chunk's range and output with `flags` are what `logist render` makes it with, exactly; `mergeFlags` are for
     `logist merge`.
@@ -215,8 +214,8 @@ def export_document(plan: RenderPlan, composition: str) -> dict[str, Any]:
     flags = to_flags(plan.chunk_options(plan.chunks[0]), with_range=False)
     return {
         "jobId": plan.digest,
-        "composition": composition,
-        "output": plan.output,
+        "composition": _name(plan.page),
+        "output": _name(plan.output),
         "renderOptions": dict(_render_options(plan.options)),
         "flags": [*flags, "--part"],
         "mergeFlags": list(_audio_words(plan.options)),
@@ -225,7 +224,7 @@ def export_document(plan: RenderPlan, composition: str) -> dict[str, Any]:
                 "id": chunk.id,
                 "startFrame": chunk.start_frame,
                 "frameCount": chunk.frame_count,
-                "output": chunk.output,
+                "output": _name(chunk.output),
             }
             for chunk in plan.chunks
         ],

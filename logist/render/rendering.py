@@ -18,15 +18,17 @@ from urllib.parse import unquote, urlsplit
 
 from logist.errors import UsageProblem
 from logist.render.composition import read_props, seen_from
+from logist.render.encoder_options import part_suffix
 from logist.render.flags import to_flags
 from logist.render.frames import Frames, Statistics, frames_of
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
-from logist.render.output_file import check_output, not_written, written_beside
+from logist.render.output_file import check_output, landing, not_written, written_beside
 from logist.render.private_folder import private_folder
 from logist.render.sheet import Cell, sheet_page
 
 if TYPE_CHECKING:
     from logist.render.merge import Merged
+    from logist.render.notes import Whole
 
 #: Takes how many frames are done, and of how many. Called for every frame.
 Progress = Callable[[int, int], None]
@@ -37,8 +39,6 @@ _NUMBER = re.compile(r"%(?:0(\d))?d")
 #: Colours and transparency, as a PNG has them.
 _TRANSPARENT = "rgba"
 _OPAQUE = "rgb24"
-#: What QuickTime files hold without loss of anything; everything else is kept in Matroska until it is merged.
-_QUICKTIME = ("h264", "hevc", "prores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def render_video(url: str, output: Path, options: RenderOptions, progress: Progr
     """
     from logist.render import encoders
     from logist.render.merge import MergeOptions, merge
+    from logist.render.notes import Whole
 
     began = time.monotonic()
     check_output(output)
@@ -71,22 +72,25 @@ def render_video(url: str, output: Path, options: RenderOptions, progress: Progr
     # A part's own name would stand for another codec.
     encoded = replace(options, video_codec=video.encoder)
     with _scratch(output) as folder:
-        name = f"part{'.mov' if video.codec in _QUICKTIME else '.mkv'}"
-        part = render_part(url, folder / name, encoded, progress)
+        whole = Whole(options.start_frame, options.frame_count)
+        part = render_part(url, folder / f"part{part_suffix(video.encoder)}", encoded, progress, whole)
         merged = merge(output, [part.output], MergeOptions(audio_codec=options.audio_codec, audio=options.audio))
     seconds = time.monotonic() - began
     finishing = seconds - part.seconds + part.finishing
     return replace(part, output=output, seconds=seconds, finishing=finishing, merged=merged)
 
 
-def render_part(url: str, output: Path, options: RenderOptions, progress: Progress | None = None) -> Rendered:
+def render_part(
+    url: str, output: Path, options: RenderOptions, progress: Progress | None = None, whole: Whole | None = None
+) -> Rendered:
     """Render the page at `url` to `output`, a video without sound that says which frames it holds and what is heard.
 
-    Raises UsageProblem, BrowserMissing, RenderFailed, StorageFailed, ExtraMissing.
+    A part that knows of which `whole` it is lets no merge miss another. Raises UsageProblem, BrowserMissing,
+    RenderFailed, StorageFailed, ExtraMissing.
     """
     from logist.render import encoders
     from logist.render.encode import video_writer
-    from logist.render.notes import PartNote
+    from logist.render.notes import PartNote, of_page, unreachable
 
     began = time.monotonic()
     check_output(output)
@@ -97,17 +101,19 @@ def render_part(url: str, output: Path, options: RenderOptions, progress: Progre
         for picture in _told(frames, len(numbers), progress):
             writer.add(picture)
         statistics = frames.statistics()
-        tracks = tuple(_seen_from(track, output.parent) for track in statistics.tracks)
+        tracks = () if options.audio_codec == encoders.SILENT else tuple(filter(None, map(of_page, statistics.tracks)))
         note = PartNote(
             options.start_frame,
             options.frame_count,
             options.fps,
             _identity(url, options),
-            tracks,
+            tuple(_seen_from(track, output.parent) for track in tracks),
             complete=options.warmup is Warmup.REPLAY,
+            whole=whole,
+            browser=statistics.browser,
         )
         writer.note(note.text())
-    return _rendered(output, statistics, began)
+    return _rendered(output, replace(statistics, notes=(*statistics.notes, *unreachable(tracks))), began)
 
 
 def render_picture(url: str, output: Path, options: RenderOptions) -> Rendered:
@@ -133,7 +139,7 @@ def render_sequence(url: str, pattern: Path, options: RenderOptions, progress: P
     began = time.monotonic()
     check_output(pattern)
     _check_picture(pattern)
-    sequence_name(pattern, 0)
+    check_output(sequence_name(pattern, options.end_frame - 1))
     numbers = range(options.start_frame, options.end_frame)
     with _scratch(pattern) as folder, frames_of(url, _of_pictures(options), numbers) as frames:
         for number, picture in zip(numbers, _told(frames, len(numbers), progress), strict=True):
@@ -203,11 +209,15 @@ def _rendered(output: Path, statistics: Statistics, began: float) -> Rendered:
 
 def _scratch(output: Path) -> AbstractContextManager[Path]:
     """A folder beside the output: there is room for it, and what a killed run leaves there the next one finds."""
-    return private_folder(output.parent, f".{output.name[:60]}.logist-render-")
+    place = landing(output)
+    return private_folder(place.parent, f".{place.name[:60]}.logist-render-")
 
 
 def _put(picture: bytes, folder: Path, output: Path) -> None:
     """Write one picture of many: `written_beside` would look through a folder full of them for each."""
+    if landing(output) != output:
+        _write(output, picture)
+        return
     made = folder / "picture.png"
     try:
         with made.open("wb") as file:
@@ -252,8 +262,9 @@ def _identity(url: str, options: RenderOptions) -> str:
         audio=(),
         timeout=RenderOptions().timeout,
     )
-    name = unquote(urlsplit(url).path).rpartition("/")[2]
-    content = json.dumps([name, to_flags(seen, with_range=False)])
+    parts = urlsplit(url)
+    name = unquote(parts.path).rpartition("/")[2]
+    content = json.dumps([name, parts.query, parts.fragment, to_flags(seen, with_range=False)])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
