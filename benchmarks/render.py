@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from measure import Timed, interleaved, report
 
 from logist.render.browser import find_browser
+from logist.render.contract import contract_script
 from logist.render.encode import video_writer
 from logist.render.encoders import settings_for
 from logist.render.frames import frames_of
 from logist.render.options import Mode, RenderOptions
-from logist.render.page import contract_script
 from logist.render.rendering import render_part
 
 if TYPE_CHECKING:

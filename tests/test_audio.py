@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import itertools
+import json
 import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 import pytest
@@ -21,15 +31,19 @@ from test_encode import FILM, make, numbered, options
 from videos import make_video, read_numbers
 
 from logist.errors import ExitCode, LogistError, MergeFailed, UsageProblem
-from logist.render import audio
+from logist.render import audio, sound_files
 from logist.render.merge import Merged, MergeOptions, merge
-from logist.render.notes import PartNote
+from logist.render.notes import PartNote, Whole
 from logist.render.options import AudioTrack
 from logist.render.sound_files import Wanted, gathered
 
+ROOT = Path(__file__).resolve().parents[1]
 RATE = 48_000
 #: Of a sound that is not silent.
 LOUD = 0.5
+
+#: Samples after which a wave of `make_sound` may be something else.
+PERIOD = RATE // 120
 
 Wave = Callable[[int, int], float]
 
@@ -109,11 +123,11 @@ def heard(path: Path) -> tuple[str, array.array[float]]:
 
 def parts(folder: Path, sizes: Sequence[int], *, start: int = 0, fps: Fraction = FILM, **note: Any) -> list[Path]:
     """The parts of a render, which know what is heard."""
-    made, first = [], start
+    made, first, asked = [], start, options(fps=fps, preset=note.pop("preset", None))
     for index, size in enumerate(sizes):
         pictures = [numbered(number) for number in range(first, first + size)]
         text = PartNote(first, size, fps, **{"render": "r", **note}).text()
-        made.append(make(folder / f"part{index}.mov", pictures, options(fps=fps), text))
+        made.append(make(folder / f"part{index}.mov", pictures, asked, text))
         first += size
     return made
 
@@ -291,10 +305,119 @@ def test_what_begins_later_in_its_file_is_heard_later(tmp_path: Path) -> None:
     assert found[1][1] == 2 * RATE
 
 
+def test_a_clock_that_jumps_by_hours_is_not_believed(tmp_path: Path) -> None:
+    make_sound(tmp_path / "a.wav")
+    with av.open(str(tmp_path / "a.wav")) as source, av.open(str(tmp_path / "broken.mkv"), "w") as target:
+        stream = source.streams.audio[0]
+        copy = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.size and packet.pts is not None:
+                packet.pts = packet.dts = packet.pts + (packet.pts > RATE // 2) * 2 * 3600 * RATE
+                packet.stream = copy
+                target.mux(packet)
+    assert stretches(mixed(tmp_path, [AudioTrack("broken.mkv")])) == [(0, RATE, LOUD)]
+
+
+def test_a_sound_of_one_voice_may_become_one_of_two(tmp_path: Path) -> None:
+    make_sound(tmp_path / "one.aac", codec="aac", shape=tone)
+    make_sound(tmp_path / "other.aac", codec="aac", layout="stereo", shape=tone)
+    (tmp_path / "both.aac").write_bytes((tmp_path / "one.aac").read_bytes() + (tmp_path / "other.aac").read_bytes())
+    with gathered([Wanted(AudioTrack("both.aac"), tmp_path, of_a_page=True)]) as sounds:
+        samples = array.array("f", b"".join(audio.mix(sounds, 0, 3 * RATE)))
+    for side, start in itertools.product((0, 1), (RATE // 4, RATE + RATE // 4)):
+        piece = samples[2 * start + side : 2 * start + RATE : 2]
+        crossings = sum(1 for one, other in itertools.pairwise(piece) if one < 0 <= other)
+        assert crossings == pytest.approx(220, abs=2)
+        assert math.sqrt(sum(sample * sample for sample in piece) / len(piece)) == pytest.approx(LOUD / 2**0.5, rel=0.1)
+
+
 def test_the_same_twice_is_the_same(tmp_path: Path) -> None:
     make_sound(tmp_path / "a.mp3", codec="libmp3lame", shape=tone)
     tracks = [AudioTrack("a.mp3", rate=Fraction(5, 4)), AudioTrack("a.mp3", offset=Fraction(1, 3), loop=True)]
     assert mixed(tmp_path, tracks) == mixed(tmp_path, tracks)
+
+
+def ramp(path: Path, seconds: Fraction) -> Path:
+    """A sound that tells at every place which one it is."""
+    total = round(seconds * RATE)
+    return (
+        make_sound(path, seconds, shape=lambda place, _: place / total) if total <= PERIOD else pytest.fail("too long")
+    )
+
+
+@pytest.mark.parametrize("seconds", [Fraction(1, RATE), Fraction(77, RATE), Fraction(1, 1000), Fraction(PERIOD, RATE)])
+def test_a_loop_goes_on_where_it_would_after_days(tmp_path: Path, seconds: Fraction) -> None:
+    """All that passes before it is heard would take hours to play."""
+    ramp(tmp_path / "a.wav", seconds)
+    size, far = round(seconds * RATE), 10**8 * RATE // 3
+    for track, start in (
+        (AudioTrack("a.wav", loop=True), far),
+        (AudioTrack("a.wav", loop=True, seek=Fraction(far, RATE)), 0),
+        (AudioTrack("a.wav", loop=True, offset=Fraction(5, RATE), seek=Fraction(far + 5, RATE)), 5),
+    ):
+        begin = start - round(track.offset * RATE) + round(track.seek * RATE)
+        samples = mixed(tmp_path, [track], start, start + 9000)
+        assert list(samples) == pytest.approx([(begin + place) % size / size for place in range(9000)], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "track", [{}, {"rate": Fraction(2)}, {"duration": Fraction(10**7)}, {"volume": Fraction(1, 2)}]
+)
+def test_fades_of_a_loop_are_as_loud_after_days(tmp_path: Path, track: dict[str, Fraction]) -> None:
+    """The same places of a fade that is over soon and of one that is not, and the beginning and middle of its end."""
+    make_sound(tmp_path / "a.wav")
+    loud, length = LOUD * float(track.get("volume", 1)), 10**7
+    for fades, at, level in (
+        ({"fade_in": Fraction(10**6)}, 250_000, 0.25),
+        ({"fade_in": Fraction(10**6)}, 999_999, 1),
+        ({"fade_in": Fraction(10**3)}, 250_000, 1),
+        ({"fade_out": Fraction(10**6)}, length - 10**6 - 2, 1),
+        ({"fade_out": Fraction(10**6)}, length - 250_000, 0.25),
+        ({"fade_in": Fraction(10**7), "fade_out": Fraction(10**7)}, length // 2, 0.25),
+    ):
+        chosen = AudioTrack("a.wav", loop=True, **{**track, **fades})  # type: ignore[arg-type]
+        with gathered([Wanted(chosen, tmp_path, of_a_page=True)]) as sounds:
+            pieces = audio.mix(sounds, at * RATE, length * RATE)
+            heard = array.array("f", b"".join(itertools.islice(pieces, 2)))
+            pieces.close()  # type: ignore[attr-defined]
+        assert min(heard[2000:]) == pytest.approx(loud * level, abs=1e-3), fades
+        assert max(heard[2000:]) == pytest.approx(loud * level, abs=1e-3), fades
+
+
+def test_a_fade_of_a_loop_that_goes_on_for_long_is_as_straight(tmp_path: Path) -> None:
+    make_sound(tmp_path / "a.wav")
+    for fade, at, levels in (
+        ({"fade_in": Fraction(1000)}, Fraction("999.5"), (0.9995, 0.99975, 1, 1)),
+        ({"fade_out": Fraction(1000), "duration": Fraction(2000)}, Fraction("1999.5"), (0.0005, 0.00025, 0, 0)),
+    ):
+        samples = mixed(tmp_path, [AudioTrack("a.wav", loop=True, **fade)], round(at * RATE), round((at + 1) * RATE))
+        found = [samples[RATE * quarter // 4] for quarter in range(4)]
+        assert found == pytest.approx([LOUD * level for level in levels], abs=1e-5)
+
+
+def test_a_loop_that_is_over_before_days_is_silent(tmp_path: Path) -> None:
+    make_sound(tmp_path / "a.wav", Fraction(1, 100))
+    track = AudioTrack("a.wav", loop=True, duration=Fraction(10**6), fade_out=Fraction(1))
+    for over in (track, replace(track, fade_out=Fraction(0))):
+        assert stretches(mixed(tmp_path, [over], 10**6 * RATE + 9, 10**6 * RATE + 100)) == []
+    assert stretches(mixed(tmp_path, [replace(track, fade_out=Fraction(0))], 10**6 * RATE - 50, 10**6 * RATE + 50)) == [
+        (0, 50, LOUD)
+    ]
+
+
+def test_the_shortest_loop_is_as_fast_as_a_long_one(tmp_path: Path) -> None:
+    """One sample, ten million times: to open its file for each would take an hour."""
+    make_sound(tmp_path / "a.wav", Fraction(1, RATE))
+    with gathered([Wanted(AudioTrack("a.wav", loop=True, volume=Fraction(2)), tmp_path, of_a_page=True)]) as sounds:
+        levels = {level for piece in audio.mix(sounds, 0, 10_000_000) for level in array.array("f", piece)[::511]}
+    assert levels == {2 * LOUD}
+
+
+def test_a_loop_that_is_too_long_to_be_kept_is_played_again(tmp_path: Path) -> None:
+    total = 31 * RATE + 77
+    make_sound(tmp_path / "a.wav", Fraction(total, RATE), shape=tone)
+    samples = mixed(tmp_path, [AudioTrack("a.wav", loop=True)], 0, 70 * RATE)
+    assert max(abs(samples[place] - tone(place % total, RATE)) for place in range(0, len(samples), 77)) < 1e-4
 
 
 def test_no_more_of_a_sound_is_decoded_than_is_heard(tmp_path: Path) -> None:
@@ -471,18 +594,24 @@ def test_frames_are_copied_and_never_encoded_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_the_same_parts_are_the_same_bytes_and_sound_and_frames_are_side_by_side(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("preset", "delay"), [("ultrafast", 0), (None, 2)])
+def test_the_same_parts_are_the_same_bytes_and_sound_and_frames_are_side_by_side(
+    tmp_path: Path, suffix: str, preset: str | None, delay: int
+) -> None:
+    """At two frames a second 24 packets of sound are as long as a frame, and half a minute of it would fit into memory.
+
+    Frames that are decoded before they are shown are stored that much earlier: it is sound that fills up the end.
+    """
     make_sound(tmp_path / "a.wav", 30, shape=tone)
-    made = parts(tmp_path, (20, 20), fps=Fraction(2), tracks=(AudioTrack("a.wav"),))
+    made = parts(tmp_path, (20, 20), fps=Fraction(2), preset=preset, tracks=(AudioTrack("a.wav"),))
     for name in ("one", "two"):
         merge(tmp_path / f"{name}{suffix}", made)
     assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
     with av.open(str(tmp_path / f"one{suffix}")) as container:
-        order = [(packet.stream.type, packet.pos or 0) for packet in container.demux() if packet.size]
-    # No more than two seconds of the one without the other (two frames a second wait for one another a second), though
-    # half a minute would fit into memory.
-    runs = [len(list(group)) for _, group in itertools.groupby(sorted(order, key=lambda each: each[1]), lambda e: e[0])]
-    assert max(runs) <= 2 * 48
+        order = [(packet.pos or 0, packet.stream.type) for packet in container.demux() if packet.size]
+    runs = [len(list(group)) for _, group in itertools.groupby(kind for _, kind in sorted(order))]
+    assert max(runs[:-1]) <= 24
+    assert runs[-1] <= 24 + delay * 24
 
 
 # --- What can't be ---------------------------------------------------------------------------------------------------
@@ -542,36 +671,146 @@ def test_a_codec_that_can_not_be_is_told(tmp_path: Path, codec: str, said: str) 
 
 
 class Served(BaseHTTPRequestHandler):
-    """Gives one sound, whatever is asked for, but for what is missing."""
+    """Gives one sound, whatever is asked for, but for what is missing, broken off, or never ends."""
 
     data = b""
+    #: How often it was asked, and when whatever has no end is to end.
+    asked: ClassVar[list[str]] = []
+    enough = threading.Event()
 
     def do_GET(self) -> None:
-        self.send_response(404 if "missing" in self.path else 200)
-        self.end_headers()
-        self.wfile.write(self.data)
+        self.asked.append(self.path)
+        with contextlib.suppress(ConnectionError):
+            if "silent" in self.path:
+                self.wait_for(600)
+            self.send_response(404 if "missing" in self.path else 200)
+            if "short" in self.path:
+                self.send_header("Content-Length", str(len(self.data) + 9))
+            self.end_headers()
+            self.wfile.write(self.data)
+            while "endless" in self.path and not self.enough.is_set():
+                self.wfile.write(bytes(1 << 16))
+            while "slow" in self.path and not self.wait_for(0.05):
+                self.wfile.write(b"x")
+
+    def wait_for(self, seconds: float) -> bool:
+        """Whether it was enough before that."""
+        return self.enough.wait(seconds)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
-def test_sounds_are_fetched_from_where_the_page_had_them(tmp_path: Path) -> None:
-    make_sound(tmp_path / "a.wav")
-    Served.data = (tmp_path / "a.wav").read_bytes()
+@contextlib.contextmanager
+def served(sound: Path) -> Iterator[str]:
+    """Where a sound is served; whoever still fetches is gone afterwards."""
+    Served.data = sound.read_bytes()
+    Served.asked.clear()
+    Served.enough.clear()
+    before = set(threading.enumerate())
     server = ThreadingHTTPServer(("127.0.0.1", 0), Served)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        Served.enough.set()
+        server.shutdown()
+        server.server_close()
+        for each in set(threading.enumerate()) - before:
+            each.join()
+
+
+@pytest.fixture
+def own_temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for what is fetched."""
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    return tmp_path / "temp"
+
+
+def test_sounds_are_fetched_from_where_the_page_had_them(tmp_path: Path, own_temp: Path) -> None:
+    with served(make_sound(tmp_path / "a.wav")) as url:
         tracks = (AudioTrack(f"{url}/a.wav?v=1"), AudioTrack(f"{url}/a.wav?v=1", offset=Fraction(1, 2)))
         made = parts(tmp_path, (30,), fps=Fraction(30), tracks=tracks)
         assert exact_sound(tmp_path, made) == [(0, RATE // 2, 0.5), (RATE // 2, RATE, 1.0)]
+        assert Served.asked == ["/a.wav?v=1"]
         missing = parts(tmp_path, (30,), tracks=(AudioTrack(f"{url}/missing.wav"),))
         assert "/missing.wav can't be fetched: not found" in refused(tmp_path / "b.mov", missing).message
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        short = parts(tmp_path, (30,), tracks=(AudioTrack(f"{url}/short.wav"),))
+        assert "9 before its end" in refused(tmp_path / "b.mov", short).message
+    assert list(own_temp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "most_bytes", "most_seconds", "said"),
+    [
+        ("endless", 1_000_000, 600, "what is fetched is more than 1000000 bytes"),
+        ("slow", 10**9, 0.5, "it took more than 0.5 seconds"),
+        ("silent", 10**9, 0.5, "it took more than 0.5 seconds"),
+        ("a.wav", 300_000, 600, "what is fetched is more than 300000 bytes"),
+    ],
+)
+def test_a_server_that_does_not_come_to_an_end_is_left(
+    tmp_path: Path,
+    own_temp: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    most_bytes: int,
+    most_seconds: float,
+    said: str,
+) -> None:
+    """The last of them is for what two sounds have together: one alone is not too much."""
+    monkeypatch.setattr(sound_files, "MOST_BYTES", most_bytes)
+    monkeypatch.setattr(sound_files, "MOST_SECONDS", most_seconds)
+    with served(make_sound(tmp_path / "a.wav")) as url:
+        made = parts(tmp_path, (3,), tracks=(AudioTrack(f"{url}/a.wav?1"), AudioTrack(f"{url}/{path}")))
+        error = refused(tmp_path / "whole.mov", made)
+        assert list(own_temp.iterdir()) == []
+        for thread in threading.enumerate():
+            # It goes on as long as nothing at all comes.
+            if thread.name == "logist-fetch" and path != "silent":
+                thread.join(60)
+                assert not thread.is_alive()
+    assert isinstance(error, MergeFailed)
+    assert f"/{path} can't be fetched: {said}" in error.message
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from logist.render.options import AudioTrack
+from logist.render.sound_files import Wanted, gathered
+with gathered([Wanted(AudioTrack(sys.argv[1]), Path(), of_a_page=True)]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_has_fetched_the_next_one_removes(tmp_path: Path, own_temp: Path) -> None:
+    with served(make_sound(tmp_path / "a.wav")) as url:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(own_temp)}
+        killed = subprocess.run([sys.executable, "-c", KILLED, f"{url}/a.wav"], env=environment, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        [left] = own_temp.iterdir()
+        with gathered([Wanted(AudioTrack(f"{url}/a.wav"), tmp_path, of_a_page=True)]):
+            assert not left.exists()
+            [held] = own_temp.iterdir()
+            with gathered([Wanted(AudioTrack(f"{url}/a.wav"), tmp_path, of_a_page=True)]):
+                assert held.exists()
+
+
+@pytest.mark.parametrize("named", ["pipe", "/dev/zero", "/dev/tty", "socket"])
+def test_what_is_no_regular_file_is_no_sound_and_nobody_waits_for_it(tmp_path: Path, named: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as bound:
+        # Its own name may be longer than the system takes.
+        bound.bind(f"/proc/self/fd/{(folder := os.open(tmp_path, os.O_RDONLY))}/socket")
+        os.close(folder)
+        made = parts(tmp_path, (3,), tracks=(AudioTrack(named),))
+        for asked in (None, MergeOptions(audio=(AudioTrack(str(tmp_path / named)),))):
+            error = refused(tmp_path / "whole.mp4", made, asked)
+            assert isinstance(error, MergeFailed)
+            assert f"{named} can't be read: it is not a regular file" in error.message
 
 
 # --- The parts of a render -------------------------------------------------------------------------------------------
@@ -610,6 +849,47 @@ def test_parts_that_are_not_one_render_in_order_are_told(tmp_path: Path) -> None
         assert error.exit_code is ExitCode.CHUNK_FAILED
     assert merge(tmp_path / "whole.mov", [a, b, c]).frames == 15
     assert merge(tmp_path / "end.mov", [b, c]).frames == 10
+
+
+def test_frames_that_are_missing_before_the_first_part_or_after_the_last_are_told(tmp_path: Path) -> None:
+    whole = Whole(10, 15)
+    a, b, c = (noted(tmp_path, name, start, 5, whole=whole) for name, start in (("a", 10), ("b", 15), ("c", 20)))
+    unknown, other = noted(tmp_path, "unknown", 15, 5), noted(tmp_path, "other", 15, 5, whole=Whole(10, 16))
+    for inputs, said in (
+        ([b, c], f"before {b} frames 10 to 14 are missing"),
+        ([c], f"before {c} frames 10 to 19 are missing"),
+        ([a, b], f"after {b} frames 20 to 24 are missing"),
+        ([noted(tmp_path, "most", 10, 14, whole=whole)], "after .*most.mov frame 24 is missing"),
+        ([a, unknown], f"after {unknown} frames 20 to 24 are missing"),
+        ([unknown, c], f"before {unknown} frames 10 to 14 are missing"),
+        ([a, c], f"between {a} and {c} frames 15 to 19 are missing"),
+        ([b, a, c], f"{a} comes before {b}"),
+        ([a, other, c], f"{other} is a part of another render than {a}"),
+        ([unknown, noted(tmp_path, "d", 20, 5, whole=whole), other], "other.mov is a part of another render"),
+    ):
+        error = refused(tmp_path / "whole.mov", inputs)
+        assert isinstance(error, MergeFailed)
+        assert re.search(said.replace(str(tmp_path), re.escape(str(tmp_path))), error.message), error.message
+    for inputs in ([a, b, c], [a, unknown, c]):
+        assert merge(tmp_path / "whole.mov", inputs).frames == 15
+
+
+def test_parts_of_different_browsers_are_merged_with_a_warning(tmp_path: Path) -> None:
+    builds = ["HeadlessChrome/156.0.1.2", "HeadlessChrome/156.0.1.3", "", "HeadlessChrome/156.0.1.2"]
+    made = [noted(tmp_path, str(index), 5 * index, 5, browser=build) for index, build in enumerate(builds)]
+    [warning] = merge(tmp_path / "whole.mov", made).warnings
+    assert warning.endswith(f"differently: {made[0]} by {builds[0]}, {made[1]} by {builds[1]}")
+    assert merge(tmp_path / "whole.mov", made[2:]).warnings == ()
+    command = [sys.executable, "-m", "logist", "merge", "--json", "cli.mov", *(path.name for path in made)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    told = "the parts were made by different browsers, which may draw differently: 0.mov by HeadlessChrome/156.0.1.2, "
+    assert ran.stderr.startswith(f"warning: {told}1.mov by HeadlessChrome/156.0.1.3\ncli.mov: 20 frames of ")
+    assert json.loads(ran.stdout)["warnings"] == [f"{told}1.mov by HeadlessChrome/156.0.1.3"]
+
+
+def test_a_rate_that_the_frames_do_not_keep_to_is_not_believed(tmp_path: Path) -> None:
+    assert merge(tmp_path / "b.mov", [noted(tmp_path, "a", 0, 9, fps=Fraction(25))]).fps == FILM
 
 
 def test_a_rate_that_matroska_rounds_is_what_the_part_says(tmp_path: Path) -> None:

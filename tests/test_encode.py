@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import json
 import os
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,10 @@ from logist.render import encode, media
 from logist.render.encode import note_of, video_writer
 from logist.render.encoders import settings_for
 from logist.render.merge import merge
-from logist.render.notes import PartNote, parse
-from logist.render.options import AudioTrack, RenderOptions
+from logist.render.notes import PartNote, Whole, of_page, parse, part_of, put_behind
+from logist.render.options import AudioTrack, Mode, RenderOptions
 from logist.render.output_file import written_beside
+from logist.render.rendering import render_part
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 64, 48
@@ -581,25 +584,29 @@ def test_an_output_that_can_not_be_is_told(tmp_path: Path) -> None:
 
 # --- What a part says of itself --------------------------------------------------------------------------------------
 
+NUMBERS = st.fractions(0, 100, max_denominator=10**9)
 TRACKS = st.builds(
     AudioTrack,
-    st.text(max_size=20),
-    offset=st.fractions(0, 100),
-    seek=st.fractions(0, 100),
-    duration=st.none() | st.fractions(0, 100),
-    volume=st.fractions(0, 2),
-    fade_in=st.fractions(0, 2),
-    fade_out=st.fractions(0, 2),
+    st.text(min_size=1, max_size=20) | st.sampled_from(["a,rate=2", "a,", "data:audio/wav;base64,UklGRg==", "\udcff"]),
+    offset=NUMBERS,
+    seek=NUMBERS,
+    duration=st.none() | NUMBERS.filter(lambda number: number >= Fraction(1, 1_000_000)),
+    volume=NUMBERS,
+    fade_in=NUMBERS,
+    fade_out=NUMBERS,
     loop=st.booleans(),
-    rate=st.fractions(Fraction(1, 4), 4),
+    rate=NUMBERS.filter(lambda number: number >= Fraction(1, 100)),
 )
 NOTES = st.builds(
     PartNote,
-    st.integers(0, 10**9),
-    st.integers(1, 10**9),
-    st.fractions(Fraction(1, 1000), 1000),
+    st.integers(0, 10**5),
+    st.integers(1, 10**4),
+    st.fractions(Fraction(1, 100), 1000, max_denominator=10_000),
     st.text(max_size=20),
     st.lists(TRACKS, max_size=3).map(tuple),
+    st.booleans(),
+    st.none() | st.builds(Whole, st.just(0), st.integers(110_000, 10**8)),
+    st.sampled_from(["", "HeadlessChrome/156.0.1.2"]),
 )
 
 
@@ -630,6 +637,16 @@ def test_the_last_note_counts_and_a_merge_says_nothing(tmp_path: Path) -> None:
         assert note_of(tmp_path / name) is None
 
 
+def test_what_others_say_in_a_file_is_no_note(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mov", [numbered(0)], options())
+    for data in (b"somebody else's!a note", b"short"):
+        with path.open("ab") as file:
+            file.write((8 + len(data)).to_bytes(4, "big") + b"uuid" + data)
+    assert note_of(path) is None
+    put_behind(path, "mov", "ours")
+    assert note_of(path) == "ours"
+
+
 def test_files_that_say_nothing_are_no_error(tmp_path: Path) -> None:
     (tmp_path / "empty.mov").touch()
     (tmp_path / "text.mkv").write_text("no video at all")
@@ -639,11 +656,135 @@ def test_files_that_say_nothing_are_no_error(tmp_path: Path) -> None:
         assert note_of(path) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2}', "{" * 100_000, PartNote(0, 0, FILM).text()])
+def tampered(**values: Any) -> str:
+    """A note in which somebody wrote other values; `...` takes one away."""
+    said = {**json.loads(PartNote(0, 1, FILM, "r", (AudioTrack("a.wav"),)).text()), **values}
+    return json.dumps({name: value for name, value in said.items() if value is not ...})
+
+
+NONSENSE = [
+    *("", "[]", "{}", "1", '"x"', '{"version": 2}', "{" * 100_000, "[" * 100_000, '{"version": 9e999}'),
+    *(tampered(version=1, whole=..., browser=...), tampered(version=3), tampered(version=...)),
+    *(tampered(more=1), tampered(complete=...), tampered(complete=1), tampered(browser=...), tampered(browser=None)),
+    *(tampered(frameCount=0), tampered(frameCount=1.0), tampered(frameCount="1"), tampered(frameCount=10**9)),
+    *(
+        tampered(frameCount=True),
+        tampered(startFrame=-1),
+        tampered(startFrame=10**8 + 1),
+        tampered(startFrame="9" * 60),
+    ),
+    *(tampered(fps=fps) for fps in (0, 30, "0", "-30", "1e10000000", "1e3", "inf", "nan", "1/0", "1001", "9" * 5000)),
+    tampered(fps="1/10000000", startFrame=11),
+    *(tampered(render=1), tampered(render="x" * 201), tampered(browser="x" * 201)),
+    *(tampered(whole=whole) for whole in (1, [0], [0, 0], [-1, 2], [0, 1, 2], [1, 5], ["0", 5], {"0": 1}, [0, 10**9])),
+    tampered(startFrame=3, whole=[0, 3]),
+    *(tampered(tracks=tracks) for tracks in ("a.wav", [1], [None], [["a.wav"]], [{"source": "a.wav"}], ["a"] * 10_001)),
+    *(
+        tampered(tracks=[f"a.wav,{value}"])
+        for value in (
+            *("rate=0", "rate=-1", "rate=1e9", "rate=101", "rate=1/101", "volume=1e400", "volume=101", "volume=-1"),
+            *(
+                "seek=-1",
+                "seek=1e6000000",
+                "seek=100000001",
+                "offset=-1",
+                "offset=100000001",
+                "duration=0",
+                "duration=-1",
+            ),
+            *("fade-in=-1", "fade-out=nan", "loop=1", f"seek=1/{10**13}"),
+        )
+    ),
+]
+
+
+def test_what_somebody_wrote_is_read_where_it_can_be() -> None:
+    """So it is the other value, and nothing else, for which one of the notes below is refused."""
+    assert parse(tampered()) == PartNote(0, 1, FILM, "r", (AudioTrack("a.wav"),))
+    assert parse(tampered(whole=[0, 9], tracks=["a.wav,rate=2"])).whole == Whole(0, 9)
+
+
+@pytest.mark.parametrize("text", NONSENSE, ids=range(len(NONSENSE)))
 def test_a_note_that_says_nonsense_is_told_by_a_merge(tmp_path: Path, text: str) -> None:
     path = make(tmp_path / "a.mov", [numbered(0)], options(), text)
-    with pytest.raises(MergeFailed, match=r"what .*a\.mov says of itself can't be read"):
+    with pytest.raises(MergeFailed, match=r"what .*a\.mov says of itself can't be read: ") as caught:
         merge(tmp_path / "b.mov", [path])
+    assert len(caught.value.message) < 200 + len(str(path))
+    assert caught.value.hint
+    assert names(tmp_path) == ["a.mov"]
+
+
+def test_a_note_that_is_too_long_to_be_read_is_not_written() -> None:
+    for tracks in ((AudioTrack(f"data:audio/wav,{'x' * 16_000_000}"),), (AudioTrack("a.wav"),) * 10_001):
+        with pytest.raises(RenderFailed, match="to be noted in the part"):
+            PartNote(0, 1, FILM, tracks=tracks).text()
+    assert parse(PartNote(0, 1, FILM, tracks=(AudioTrack("a.wav"),) * 10_000).text())
+
+
+@pytest.mark.parametrize(
+    ("track", "noted"),
+    [
+        (AudioTrack("a", offset=Fraction("0.30000000000000004")), AudioTrack("a", offset=Fraction("0.3"))),
+        (AudioTrack("a", offset=Fraction(-3)), AudioTrack("a", seek=Fraction(3))),
+        (AudioTrack("a", offset=Fraction(-3), rate=Fraction(2)), AudioTrack("a", seek=Fraction(6), rate=Fraction(2))),
+        (AudioTrack("a", seek=Fraction(-3)), AudioTrack("a", offset=Fraction(3))),
+        (
+            AudioTrack("a", seek=Fraction(-3), rate=Fraction(2)),
+            AudioTrack("a", offset=Fraction("1.5"), rate=Fraction(2)),
+        ),
+        (AudioTrack("a", offset=Fraction(-1), seek=Fraction(-3)), AudioTrack("a", offset=Fraction(2))),
+        (AudioTrack("a", offset=Fraction(-3), seek=Fraction(-1)), AudioTrack("a", seek=Fraction(2))),
+        (
+            AudioTrack("a", offset=Fraction(-3), duration=Fraction(4)),
+            AudioTrack("a", seek=Fraction(3), duration=Fraction(1)),
+        ),
+        (AudioTrack("a", offset=Fraction(-3), duration=Fraction(3)), None),
+        (AudioTrack("a", duration=Fraction(0)), None),
+        (AudioTrack("a", fade_in=Fraction(-1), fade_out=Fraction(-1)), AudioTrack("a")),
+    ],
+)
+def test_what_a_page_says_of_a_sound_is_put_in_numbers_that_can_be_noted(
+    track: AudioTrack, noted: AudioTrack | None
+) -> None:
+    assert of_page(track) == noted
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"rate": Fraction(0)}, "rate: "),
+        ({"rate": Fraction(10**6)}, "rate: '1000000' is not between 0.01 and 100"),
+        ({"rate": Fraction(1, 10**400)}, "rate: "),
+        ({"seek": Fraction(10**300)}, "seek: "),
+        ({"seek": Fraction(-(10**300))}, "offset: "),
+        ({"offset": Fraction(10**9)}, "offset: '1000000000' is not between 0 and 100000000 seconds"),
+        ({"volume": Fraction(-1)}, "volume: "),
+    ],
+)
+def test_what_no_sound_of_a_page_can_be_fails_the_render(values: dict[str, Fraction], said: str) -> None:
+    with pytest.raises(RenderFailed, match=r"the page's sound a\.wav can't be mixed: ") as caught:
+        of_page(AudioTrack("a.wav", **values))
+    assert said in caught.value.message
+    assert len(caught.value.message) < 200
+
+
+def test_parts_of_one_render_know_it_and_those_of_others_are_told(browser_path: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<body><audio src='data:,x'></audio><audio src='blob:null/1'></audio>")
+    seen = options(width=64, height=64, fps=Fraction(30), mode=Mode.DOM, browser=browser_path, frame_count=2)
+    said = []
+    for suffix in ("?a=1", "?a=1", "?a=2", "?a=1#b", ""):
+        made = render_part(page.as_uri() + suffix, tmp_path / "part.mov", seen, whole=Whole(0, 9))
+        note = part_of(tmp_path / "part.mov")
+        assert note is not None
+        assert (note.whole, note.browser) == (Whole(0, 9), made.statistics.browser)
+        assert any("its sound blob:null/1 is known to it alone" in text for text in made.statistics.notes)
+        said.append(note.render)
+    assert said[0] == said[1]
+    assert len(set(said)) == 4
+    silent = replace(seen, audio_codec="none")
+    made = render_part(page.as_uri(), tmp_path / "silent.mov", silent)
+    assert not any("known to it alone" in text for text in made.statistics.notes)
 
 
 # --- The file beside the output --------------------------------------------------------------------------------------

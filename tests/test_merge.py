@@ -23,8 +23,8 @@ from videos import AUDIO_RATE, garble, make_video, read_numbers, silence
 from logist.errors import ChunkFailed, ExitCode, LogistError, MergeFailed, StorageFailed, UsageProblem
 from logist.render import media
 from logist.render.merge import Merged, MergeOptions, merge
-from logist.render.sources import parameter_sets
-from logist.render.tracks import with_sensible_times
+from logist.render.sources import Source, parameter_sets
+from logist.render.tracks import CopiedVideo, with_sensible_times
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -631,6 +631,22 @@ def test_what_was_made_is_decoded_before_it_gets_its_name(tmp_path: Path, monkey
     assert "though the inputs are whole" in error.message
 
 
+def test_frames_that_would_be_shown_in_another_order_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libav is made to put a source's last frame where its first should be."""
+    part = make_video(tmp_path / "a.mp4", range(5), codec="mjpeg", options={})
+    begin = CopiedVideo.begin
+
+    def turned(self: CopiedVideo, source: Source, first_frame: int) -> None:
+        begin(self, source, first_frame)
+        # Else libav refuses what is shown before it is decoded.
+        self._delay = source.frames
+        self._ranks = {time: source.frames - 1 - rank for time, rank in self._ranks.items()}
+
+    monkeypatch.setattr(CopiedVideo, "begin", turned)
+    error = refused(tmp_path / "whole.mkv", [part])
+    assert "shows its frames in another order, though the inputs are whole" in error.message
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -757,6 +773,7 @@ def test_the_command_prints_json_and_takes_every_option(tmp_path: Path) -> None:
         "video_transcoded": True,
         "audio_transcoded": True,
         "sounds": 0,
+        "warnings": [],
     }
 
 

@@ -12,8 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from logist.render.media import pyav
-from logist.render.options import AudioTrack
-from logist.render.sound_files import Sound, failed, opened
+from logist.render.sound_files import SoundFile, failed, opened
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -25,6 +24,9 @@ RATE = 48_000
 LAYOUT, FORMAT, SAMPLE_BYTES = "stereo", "flt", 8
 #: In samples: how much is mixed at a time.
 _PIECE = 4096
+#: Likewise: how much of a loop is kept for its next round, and what more of it is not played before it is heard.
+_KEPT = 30 * RATE
+_LONG = 600 * RATE
 #: In seconds: a source whose clock is off by less runs on; by more, it has a gap.
 _GAP = Fraction(1, 10)
 #: Likewise: no gap is as long; a clock that says so is broken.
@@ -38,7 +40,7 @@ _CLOCK_FROM_ZERO = ("mov", "matroska")
 Pieces: TypeAlias = Generator[bytes, None, None]
 
 
-def mix(sounds: Sequence[Sound], start: int, stop: int) -> Iterator[bytes]:
+def mix(sounds: Sequence[SoundFile], start: int, stop: int) -> Iterator[bytes]:
     """All that is heard from sample `start` to `stop` of a composition, exactly that long.
 
     Each track is played from its own beginning on, so a part of a composition sounds as it does in the whole. Raises
@@ -59,7 +61,7 @@ def mix(sounds: Sequence[Sound], start: int, stop: int) -> Iterator[bytes]:
 class _Voice:
     """One sound on the composition's clock."""
 
-    def __init__(self, sound: Sound, start: int, stop: int) -> None:
+    def __init__(self, sound: SoundFile, start: int, stop: int) -> None:
         self._sound, self._stop = sound, stop
         self._begin = round(sound.track.offset * RATE)
         #: What has passed before the first piece that is wanted.
@@ -74,7 +76,7 @@ class _Voice:
         if self._over or late >= samples:
             return None
         if self._pieces is None:
-            self._pieces = _skipped(_played(self._sound, self._stop - self._begin), self._missed)
+            self._pieces = _played(self._sound, self._stop - self._begin, self._missed)
         wanted = (samples - late) * SAMPLE_BYTES
         while len(self._rest) < wanted and not self._over:
             more = next(self._pieces, None)
@@ -89,34 +91,45 @@ class _Voice:
             self._pieces.close()
 
 
-def _played(sound: Sound, longest: int) -> Pieces:
-    """A track from its beginning to its end, as it is heard, or for `longest` samples."""
+def _played(sound: SoundFile, longest: int, missed: int) -> Pieces:
+    """A track as it is heard from its sample `missed` on, to its end or to its sample `longest`."""
     track = sound.track
     length = longest if track.duration is None else min(longest, round(track.duration * RATE))
-    source = _skipped(_source(sound), round(track.seek * RATE))
+    seek, passed = round(track.seek * RATE), 0
+    if track.loop and max(seek, missed) > _LONG:
+        # Whole rounds that nobody hears need not be played.
+        passed = missed
+        seek = (seek + round(passed * track.rate)) % _whole(sound)
+    source = _skipped(_source(sound), seek)
     effects = [*_speed(track.rate)]
     if track.volume != 1:
         effects.append(f"volume=volume={float(track.volume)!r}:precision=float")
-    effects += _fades(sound, length)
-    return _limited(_through(source, effects, track.rate) if effects else source, length)
+    effects += _fades(sound, length, passed)
+    played = _through(source, effects, track.rate) if effects else source
+    return _skipped(_limited(played, length - passed), missed - passed)
 
 
-def _fades(sound: Sound, length: int) -> Iterator[str]:
+def _fades(sound: SoundFile, length: int, passed: int) -> Iterator[str]:
+    """What fades it in and out where its first `passed` samples are left out."""
     track = sound.track
     fade_in, fade_out = round(track.fade_in * RATE), round(track.fade_out * RATE)
-    if fade_in:
-        yield f"afade=t=in:ss=0:ns={fade_in}"
+    if fade_in > passed:
+        yield f"afade=t=in:ss=0:ns={fade_in - passed}:silence={passed / fade_in!r}"
     if fade_out:
         # Where it ends by itself only its last sample tells.
-        end = length if track.loop else min(length, _own_length(sound))
+        end = length if track.loop else min(length, max(0, _own_length(sound)))
         first = max(0, end - fade_out)
-        yield f"afade=t=out:ss={first}:ns={max(1, end - first)}"
+        left = max(1, end - max(first, passed))
+        yield f"afade=t=out:ss={max(0, first - passed)}:ns={left}:unity={left / max(1, end - first)!r}"
 
 
-def _own_length(sound: Sound) -> int:
-    track = sound.track
-    whole = sum(len(piece) for piece in _source(sound._replace(track=AudioTrack(track.source)))) // SAMPLE_BYTES
-    return max(0, round((whole - round(track.seek * RATE)) / track.rate))
+def _own_length(sound: SoundFile) -> int:
+    return round((_whole(sound) - round(sound.track.seek * RATE)) / sound.track.rate)
+
+
+def _whole(sound: SoundFile) -> int:
+    """How many samples the file holds."""
+    return sum(map(_samples, _heard(sound)))
 
 
 def _speed(rate: Fraction) -> Iterator[str]:
@@ -130,18 +143,37 @@ def _speed(rate: Fraction) -> Iterator[str]:
         yield f"atempo={float(rate)!r}"
 
 
-def _source(sound: Sound) -> Pieces:
+def _source(sound: SoundFile) -> Pieces:
     """All of a file, once or for ever. Raises MergeFailed."""
-    for _ in itertools.count() if sound.track.loop else range(1):
-        heard = False
-        for piece in _once(sound):
-            heard = heard or bool(piece)
-            yield piece
-        if not heard:
-            raise failed(sound.track, "has no sound in it")
+    if not sound.track.loop:
+        yield from _heard(sound)
+        return
+    kept, size = list[bytes](), 0
+    for piece in _heard(sound):
+        size += _samples(piece)
+        if size <= _KEPT:
+            kept.append(piece)
+        yield piece
+    while size > _KEPT:
+        yield from _heard(sound)
+    # The shortest sounds come again most often: several rounds at once.
+    rounds = b"".join(kept) * -(-_PIECE // size)
+    while True:
+        for start in range(0, len(rounds), _PIECE * SAMPLE_BYTES):
+            yield rounds[start : start + _PIECE * SAMPLE_BYTES]
 
 
-def _once(sound: Sound) -> Pieces:
+def _heard(sound: SoundFile) -> Pieces:
+    """All of a file. Raises MergeFailed, also when there is nothing in it."""
+    heard = False
+    for piece in _once(sound):
+        heard = heard or bool(piece)
+        yield piece
+    if not heard:
+        raise failed(sound.track, "has no sound in it")
+
+
+def _once(sound: SoundFile) -> Pieces:
     """All of a file, from time zero on: silence where nothing is. Raises MergeFailed."""
     converter: _Converter | None = None
     # When the next samples are due, in seconds, and how many there were before.
@@ -163,7 +195,7 @@ def _once(sound: Sound) -> Pieces:
     yield from () if converter is None else converter.end()
 
 
-def _decoded(sound: Sound) -> Iterator[tuple[Fraction | None, AudioFrame]]:
+def _decoded(sound: SoundFile) -> Iterator[tuple[Fraction | None, AudioFrame]]:
     """The samples of a file as they are in it, each piece with its time in seconds if that is known."""
     with opened(sound) as container:
         origin = _origin(container)
@@ -326,6 +358,8 @@ def _skipped(pieces: Pieces, samples: int) -> Pieces:
 
 
 def _limited(pieces: Pieces, samples: int) -> Pieces:
+    if samples <= 0:
+        return
     for piece in pieces:
         yield piece[: samples * SAMPLE_BYTES]
         samples -= _samples(piece)

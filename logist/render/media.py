@@ -125,18 +125,21 @@ def read(path: Path) -> Video:
 def unreadable(path: Path) -> str:
     """Why `path` can't be a video before anybody looks inside, to stand behind its name; empty: it can be one."""
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            return "is a folder"
-        if not stat.S_ISREG(status.st_mode):
-            return "is not a regular file"
-        if status.st_size == 0:
-            return "is empty"
-        return "is cut off" if _is_cut_off(path) else ""
+        return unfit(path) or ("is cut off" if _is_cut_off(path) else "")
     except FileNotFoundError:
         return "is not there"
     except OSError as error:
         return f"can't be read: {error.strerror or error}"
+
+
+def unfit(path: Path) -> str:
+    """Why nobody should open `path`, which might never end, or never begin; said like `unreadable`. Raises OSError."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    return "is empty" if status.st_size == 0 else ""
 
 
 def address(path: Path) -> str:

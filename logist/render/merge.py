@@ -20,7 +20,7 @@ from logist.render.encoders import SILENT
 from logist.render.notes import PartNote
 from logist.render.options import AudioTrack
 from logist.render.output_file import check_output, written_beside
-from logist.render.sound_files import Sound, Wanted, gathered, is_url
+from logist.render.sound_files import SoundFile, Wanted, gathered, is_url
 from logist.render.sources import Source, audio_stream, check_fit, common_rate, damaged, keeps_to, look_at
 from logist.render.tracks import CopiedAudio, CopiedVideo, EncodedAudio, EncodedVideo, MixedAudio, Track
 
@@ -70,6 +70,8 @@ class Merged:
     audio_transcoded: bool
     #: How many its sound was mixed of; 0: it is the inputs' own.
     sounds: int = 0
+    #: What speaks against the inputs though they fit each other, in sentences.
+    warnings: tuple[str, ...] = ()
 
     @property
     def duration(self) -> float:
@@ -86,8 +88,9 @@ class _Plan:
     video: encoders.VideoSettings | None
     audio: encoders.AudioSettings | None
     #: What is to be mixed, and which frame of a composition is the first one here.
-    sounds: tuple[Sound, ...] = ()
+    sounds: tuple[SoundFile, ...] = ()
     start_frame: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -195,7 +198,9 @@ def _plan(sources: tuple[Source, ...], options: MergeOptions, parts: Sequence[Pa
     if options.audio_codec not in (None, COPY, SILENT):
         audio = encoders.audio_settings(first.sound, options.audio_codec)
     check_fit(sources, copy_video=video is None, copy_audio=audio is None)
-    return _Plan(sources, rate, video, audio, start_frame=parts[0].start_frame if parts else 0)
+    start = parts[0].start_frame if parts else 0
+    doubts = notes.doubts([(source.path, part) for source, part in zip(sources, parts, strict=False)])
+    return _Plan(sources, rate, video, audio, start_frame=start, warnings=doubts)
 
 
 def _check_one_codec(sources: Sequence[Source], codec: str | None) -> None:
@@ -386,4 +391,5 @@ def _merged(plan: _Plan, output: Path, size: int) -> Merged:
         video_transcoded=plan.video is not None,
         audio_transcoded=plan.audio is not None and not plan.sounds and bool(audio_codec),
         sounds=len(plan.sounds),
+        warnings=plan.warnings,
     )

@@ -7,16 +7,18 @@ everything else, of a kind that the format leaves to whoever writes it; in Matro
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from logist.errors import MergeFailed
+from logist.errors import MergeFailed, RenderFailed
 from logist.render import media
+from logist.render.flags import MOST_FRAMES, MOST_SECONDS, parse_fps, parse_track, spell_fps, spell_track
 from logist.render.options import AudioTrack
+from logist.render.sound_files import is_of_its_page, shown
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -27,8 +29,29 @@ _KIND = b"logist-part-note"
 _HEADER = 8 + len(_KIND)
 #: Before the text where anybody else may have written one.
 _PREFIX = "logist part "
+#: Of what `PartNote.text` writes: another one for whatever is written in another way.
+_VERSION = 2
 #: Bytes. A page with ten thousand sounds has less to say.
 _LONGEST = 16_000_000
+_MOST_TRACKS = 10_000
+#: In characters.
+_LONGEST_NAME = 200
+#: In parts of a second: nobody hears less, and what a page counts is hardly more exact.
+_EXACT = 1_000_000_000
+_SHORTEST = Fraction(1, 1_000_000)
+_START = Fraction(0)
+
+
+class Whole(NamedTuple):
+    """The frames of the whole render that a part is of."""
+
+    start_frame: int
+    frame_count: int
+
+    @property
+    def end_frame(self) -> int:
+        """The first frame after it."""
+        return self.start_frame + self.frame_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,10 @@ class PartNote:
     tracks: tuple[AudioTrack, ...] = ()
     #: Whether the page saw all frames from the composition's first on, and so has all that was heard up to the end.
     complete: bool = True
+    #: None: not known, as when somebody made the part by hand.
+    whole: Whole | None = None
+    #: Product and version of what made the frames; empty: not known.
+    browser: str = ""
 
     @property
     def end_frame(self) -> int:
@@ -52,59 +79,178 @@ class PartNote:
         return self.start_frame + self.frame_count
 
     def text(self) -> str:
-        """The note as it stands in a file; `parse` reads it."""
-        return json.dumps(
+        """The note as it stands in a file; `parse` reads it. Raises RenderFailed when it is too long for that."""
+        text = json.dumps(
             {
-                "version": 1,
+                "version": _VERSION,
                 "render": self.render,
                 "startFrame": self.start_frame,
                 "frameCount": self.frame_count,
-                "fps": str(self.fps),
+                "whole": self.whole,
+                "fps": spell_fps(self.fps),
+                "browser": self.browser,
                 "complete": self.complete,
-                "tracks": [_spelled(track) for track in self.tracks],
+                "tracks": [spell_track(track) for track in self.tracks],
             },
             ensure_ascii=True,
             separators=(",", ":"),
         )
+        if len(text) > _LONGEST - _HEADER or len(self.tracks) > _MOST_TRACKS:
+            raise RenderFailed(
+                f"the page has {len(self.tracks)} sounds, which need {len(text)} bytes to be noted in the part",
+                "give it fewer, and as files instead of data: URLs",
+            )
+        return text
 
 
 def parse(text: str) -> PartNote:
-    """A note as `PartNote.text` wrote it. Raises ValueError."""
+    """A note as `PartNote.text` wrote it; whoever wrote this one is not trusted. Raises ValueError."""
     try:
-        values = json.loads(text)
-        if values["version"] != 1:
-            raise ValueError(f"its version is {values['version']}")
-        note = PartNote(
-            int(values["startFrame"]),
-            int(values["frameCount"]),
-            Fraction(values["fps"]),
-            str(values["render"]),
-            tuple(_track(track) for track in values["tracks"]),
-            bool(values["complete"]),
-        )
-    except (ArithmeticError, KeyError, RecursionError, TypeError) as error:
+        return _parsed(json.loads(text))
+    except (KeyError, RecursionError, TypeError) as error:
         raise ValueError("it is not of the form that it should have") from error
-    if note.start_frame < 0 or note.frame_count < 1 or note.fps <= 0:
-        raise ValueError("it says what can't be")
+
+
+def _parsed(values: dict[str, Any]) -> PartNote:
+    if values["version"] != _VERSION:
+        raise ValueError("another version of Logist wrote it")
+    if not values.keys() == {"version", *_FIELDS}:
+        raise KeyError
+    note = PartNote(**{field: read(values[name]) for name, (field, read) in _FIELDS.items()})
+    if note.end_frame / note.fps > MOST_SECONDS:
+        raise ValueError(f"its frames are later than {MOST_SECONDS} seconds")
+    whole = note.whole
+    if whole is not None and not whole.start_frame <= note.start_frame < note.end_frame <= whole.end_frame:
+        raise ValueError("it is no part of the whole that it names")
     return note
+
+
+def _whole_number(least: int) -> Callable[[object], int]:
+    def checked(value: object) -> int:
+        if type(value) is not int or not least <= value <= MOST_FRAMES:
+            raise ValueError(f"a number of frames is not between {least} and {MOST_FRAMES}")
+        return value
+
+    return checked
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _name(value: object) -> str:
+    if len(_text(value)) > _LONGEST_NAME:
+        raise TypeError
+    return _text(value)
+
+
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _whole(value: Any) -> Whole | None:
+    if value is None:
+        return None
+    start, count = value
+    return Whole(_whole_number(0)(start), _whole_number(1)(count))
+
+
+def _tracks(value: Any) -> tuple[AudioTrack, ...]:
+    if not isinstance(value, list) or len(value) > _MOST_TRACKS:
+        raise TypeError
+    return tuple(parse_track(_text(each)) for each in value)
+
+
+#: By the name in the file: the field, and what reads its value, which raises ValueError or TypeError.
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "render": ("render", _name),
+    "startFrame": ("start_frame", _whole_number(0)),
+    "frameCount": ("frame_count", _whole_number(1)),
+    "whole": ("whole", _whole),
+    "fps": ("fps", lambda value: parse_fps(_text(value))),
+    "browser": ("browser", _name),
+    "complete": ("complete", _yes_or_no),
+    "tracks": ("tracks", _tracks),
+}
+
+
+def of_page(track: AudioTrack) -> AudioTrack | None:
+    """A sound as a page has it, in numbers that a note can hold; None: nothing of it is heard.
+
+    Raises RenderFailed for what is no sound that can be mixed.
+    """
+    asked = replace(
+        track,
+        offset=_exact(track.offset),
+        seek=_exact(track.seek),
+        duration=None if track.duration is None else _exact(track.duration),
+        volume=_exact(track.volume),
+        fade_in=max(_START, _exact(track.fade_in)),
+        fade_out=max(_START, _exact(track.fade_out)),
+        rate=_exact(track.rate),
+    )
+    heard = _from_the_start(asked)
+    if heard.duration is not None and heard.duration < _SHORTEST:
+        return None
+    try:
+        return parse_track(spell_track(heard))
+    except ValueError as error:
+        raise RenderFailed(
+            f"the page's sound {shown(track.source)} can't be mixed: {error}",
+            "correct the page, or give it data-helios-no-audio",
+        ) from error
+
+
+def unreachable(tracks: Sequence[AudioTrack]) -> tuple[str, ...]:
+    """Which of a page's sounds no merge can read, in sentences about the page."""
+    return tuple(
+        f"its sound {shown(source)} is known to it alone: only a merge with --audio-codec none can do without"
+        for source in dict.fromkeys(track.source for track in tracks if is_of_its_page(track))
+    )
+
+
+def _from_the_start(track: AudioTrack) -> AudioTrack:
+    """The same without what would be before the sound's own first sample, or before the composition's first frame."""
+    if track.seek < 0 and track.rate:
+        track = _later(track, -track.seek / track.rate)
+    return _later(track, -track.offset) if track.offset < 0 else track
+
+
+def _later(track: AudioTrack, seconds: Fraction) -> AudioTrack:
+    """A track without its first seconds."""
+    return replace(
+        track,
+        offset=_exact(track.offset + seconds),
+        seek=_exact(track.seek + seconds * track.rate),
+        duration=None if track.duration is None else track.duration - seconds,
+    )
+
+
+def _exact(number: Fraction) -> Fraction:
+    return Fraction(round(number * _EXACT), _EXACT)
 
 
 def check_parts(found: Sequence[tuple[Path, PartNote | None, int]]) -> tuple[PartNote, ...]:
     """Whether files are the parts of one render, in order; each comes with its note and the frames it really holds.
 
     Empty when none of them has a note: then they are just videos. Raises MergeFailed, which names the first that
-    doesn't fit.
+    doesn't fit, or the frames that are missing.
     """
     noted = [(path, note) for path, note, _ in found if note is not None]
     if not noted:
         return ()
     first, begin = noted[0]
+    whole = next((note.whole for _, note in noted if note.whole is not None), None)
     for path, note, frames in found:
         if note is None:
             raise _misfit(f"{path} says nothing of which frames it holds, {first} does")
         if note.frame_count != frames:
             raise _misfit(f"{path} holds {frames} frames, and says that it has {note.frame_count}")
-        if (note.render, note.fps) != (begin.render, begin.fps):
+        if (note.render, note.fps, note.whole or whole) != (begin.render, begin.fps, begin.whole or whole):
             raise _misfit(f"{path} is a part of another render than {first}")
     for (before, one), (after, other) in pairwise(noted):
         if other.start_frame > one.end_frame:
@@ -115,7 +261,29 @@ def check_parts(found: Sequence[tuple[Path, PartNote | None, int]]) -> tuple[Par
         if other.start_frame < one.end_frame:
             both = _range(other.start_frame, min(one.end_frame, other.end_frame))
             raise _misfit(f"{both} in {before} and in {after}")
+    if whole is not None:
+        _check_ends(noted, whole)
     return tuple(note for _, note in noted)
+
+
+def _check_ends(noted: Sequence[tuple[Path, PartNote]], whole: Whole) -> None:
+    (first, begin), (last, end) = noted[0], noted[-1]
+    if begin.start_frame > whole.start_frame:
+        raise _misfit(f"before {first} {_range(whole.start_frame, begin.start_frame)} missing")
+    if end.end_frame < whole.end_frame:
+        raise _misfit(f"after {last} {_range(end.end_frame, whole.end_frame)} missing")
+
+
+def doubts(found: Sequence[tuple[Path, PartNote]]) -> tuple[str, ...]:
+    """What speaks against parts that fit each other, in sentences."""
+    makers: dict[str, Path] = {}
+    for path, note in found:
+        if note.browser:
+            makers.setdefault(note.browser, path)
+    if len(makers) < 2:
+        return ()
+    made = ", ".join(f"{path} by {browser}" for browser, path in makers.items())
+    return (f"the parts were made by different browsers, which may draw differently: {made}",)
 
 
 def _range(start: int, stop: int) -> str:
@@ -124,35 +292,6 @@ def _range(start: int, stop: int) -> str:
 
 def _misfit(message: str, hint: str = "name all parts of one render, each once, and no other video") -> MergeFailed:
     return MergeFailed(message, hint)
-
-
-def _spelled(track: AudioTrack) -> dict[str, Any]:
-    return {
-        "source": track.source,
-        "offset": str(track.offset),
-        "seek": str(track.seek),
-        "duration": None if track.duration is None else str(track.duration),
-        "volume": str(track.volume),
-        "fadeIn": str(track.fade_in),
-        "fadeOut": str(track.fade_out),
-        "loop": track.loop,
-        "rate": str(track.rate),
-    }
-
-
-def _track(values: dict[str, Any]) -> AudioTrack:
-    duration = values["duration"]
-    return AudioTrack(
-        source=str(values["source"]),
-        offset=Fraction(values["offset"]),
-        seek=Fraction(values["seek"]),
-        duration=None if duration is None else Fraction(duration),
-        volume=Fraction(values["volume"]),
-        fade_in=Fraction(values["fadeIn"]),
-        fade_out=Fraction(values["fadeOut"]),
-        loop=bool(values["loop"]),
-        rate=Fraction(values["rate"]),
-    )
 
 
 def put_into(target: OutputContainer, text: str, duration: Fraction) -> None:

@@ -77,7 +77,7 @@ def written_beside(output: Path, *, tidy: bool = True) -> Iterator[Path]:
         place = landing(output)
         temporary = _temporary(place)
         if tidy:
-            remove_left_behind(place.parent, _temporaries(place).fullmatch)
+            remove_left_behind(place.parent, _temporaries(place).fullmatch, folders=False)
         try:
             held = _new_file(temporary)
             try:

@@ -9,22 +9,15 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
-from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from logist.errors import LogistError, RenderFailed, UsageProblem
 from logist.render.capture import BeginFrames, Canvases, Capture, Meanwhile, Screenshots
-from logist.render.composition import read_props
+from logist.render.contract import CONTRACT, TELL_OBSERVERS, contract_script
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
 from logist.render.page_events import PageEvents, failure_text
 from logist.render.protocol import NOBODY, Connection, ConnectionLostError, NoAnswerError, ProtocolError, Values
 
-#: What the contract installs in each document.
-_CONTRACT = "__LOGIST_PAGE__"
-#: What observers.js does.
-_TELL_OBSERVERS = "__LOGIST_OBSERVERS__.tell()"
 #: Pixel formats with transparency: what the page does not paint stays transparent.
 _WITH_ALPHA = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya", "pal8")
 #: Seconds that a page waits for something before a frame is shown to let it go on.
@@ -142,7 +135,7 @@ class Page:
         deadline = time.monotonic() + self._timeout
         found: list[Values] = []
         for context in self._events.contexts():
-            found += self._evaluate(f"{_CONTRACT}.tracks()", context, deadline, _NO_TRACKS) or []
+            found += self._evaluate(f"{CONTRACT}.tracks()", context, deadline, _NO_TRACKS) or []
         return tuple(_track(values) for values in found)
 
     def check(self) -> None:
@@ -157,7 +150,7 @@ class Page:
         new = [context for context in contexts if context not in self._prepared]
         for context in new:
             left = f"{_left(deadline) * 1000:.0f}"
-            self._evaluate(f"{_CONTRACT}.ready({left})", context, deadline, late, leaving=leaving)
+            self._evaluate(f"{CONTRACT}.ready({left})", context, deadline, late, leaving=leaving)
             self._prepared.add(context)
         return bool(new) or not contexts
 
@@ -184,7 +177,7 @@ class Page:
         """Move the documents that are not `done` to a frame."""
         for context in self._events.contexts():
             if context in self._prepared - done:
-                call = f"{_TELL_OBSERVERS};{self._step_call(number, seen=seen)}"
+                call = f"{TELL_OBSERVERS};{self._step_call(number, seen=seen)}"
                 self._all_drawn = self._evaluate(call, context, deadline, _late(number)) is True
                 done.add(context)
         if not self._events.contexts():
@@ -201,13 +194,13 @@ class Page:
         # Pictures that came in time need nothing more; scripts are still to be run.
         if not waited and all(each.kind == "Image" for each in arrived):
             return False
-        call = f"{_CONTRACT}.arrived({json.dumps(arrived)},{json.dumps(seen)})"
+        call = f"{CONTRACT}.arrived({json.dumps(arrived)},{json.dumps(seen)})"
         for context in self._events.contexts():
             self._evaluate(call, context, deadline, late, leaving=leaving)
         return True
 
     def _step_call(self, number: int, *, seen: bool) -> str:
-        return f"{_CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
+        return f"{CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
 
     def _look_ahead(self, number: int, then: int | None) -> Meanwhile | None:
         """What moves the page on from frame `number`, towards `then`, while that frame is shown; None: nothing may."""
@@ -216,10 +209,10 @@ class Page:
         if then is None or following is None or not self._may_go_on() or (seen and self._options.mode is Mode.CANVAS):
             return None
         [context] = self._events.contexts()
-        step = f"{_TELL_OBSERVERS};return {self._step_call(following, seen=seen)}"
+        step = f"{TELL_OBSERVERS};return {self._step_call(following, seen=seen)}"
 
         def send() -> None:
-            call = f"{_CONTRACT}.drawn().then(()=>{{{step}}})"
+            call = f"{CONTRACT}.drawn().then(()=>{{{step}}})"
             self._sent = _SentStep(following, context, self._send(call, context, self._timeout))
 
         return send
@@ -241,10 +234,10 @@ class Page:
         [main, *_] = self._events.contexts() or ("",)
         # In one go: a canvas that WebGL draws on may be cleared once the browser has shown it.
         selector = json.dumps(self._options.canvas_selector)
-        call = f"{_TELL_OBSERVERS};{self._step_call(number, seen=True)}.then(()=>{_CONTRACT}.canvas({selector}))"
+        call = f"{TELL_OBSERVERS};{self._step_call(number, seen=True)}.then(()=>{CONTRACT}.canvas({selector}))"
         text = self._evaluate(call, main, deadline, _late(number))
         if self._step(number, deadline, seen=True, stepped=(main,)):
-            text = self._evaluate(f"{_CONTRACT}.canvas({selector})", main, deadline, _late(number))
+            text = self._evaluate(f"{CONTRACT}.canvas({selector})", main, deadline, _late(number))
         self._shown(number, deadline)
         try:
             picture = self._canvases.take(text)
@@ -328,7 +321,7 @@ class Page:
             self._nudge(deadline)
             if context and time.monotonic() >= tell_at:
                 tell_at += _TELL_AFTER
-                params: Values = {"expression": _TELL_OBSERVERS, "uniqueContextId": context}
+                params: Values = {"expression": TELL_OBSERVERS, "uniqueContextId": context}
                 self._connection.send("Runtime.evaluate", params, session=self.session, timeout=_left(deadline))
         return self._connection.wait(number, timeout=0)
 
@@ -452,21 +445,6 @@ def _late(number: int) -> str:
 
 def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.0)
-
-
-def contract_script(options: RenderOptions) -> str:
-    """What runs in every document before its own scripts. Raises UsageProblem for props that are not JSON."""
-    config: dict[str, Any] = {"seed": options.seed, "fps": [options.fps.numerator, options.fps.denominator]}
-    props = read_props(options.props, Path())
-    if props is not None:
-        # As text: in a script of its own `__proto__` would not be a name like any other.
-        config["props"] = json.dumps(json.loads(props))
-    return f"{_script('observers.js')}\n({_script('contract.js').rstrip().rstrip(';')})({json.dumps(config)});"
-
-
-@lru_cache
-def _script(name: str) -> str:
-    return resources.files("logist.render").joinpath(name).read_text(encoding="utf-8")
 
 
 def _new_target(connection: Connection, options: RenderOptions, timeout: float) -> tuple[str, bool]:

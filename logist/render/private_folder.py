@@ -1,4 +1,7 @@
-"""A folder for what only one process needs for a while; what a killed one left behind is removed by the next."""
+"""A folder for what only one process needs for a while; what a killed one left behind is removed by the next.
+
+Who needs something holds a lock on it as long as it lives: what nobody holds is left behind.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,22 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from logist.errors import StorageFailed
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: To be written to: some network file systems give no lock on what is only read. Nobody waits for a FIFO.
+_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
 def private_folder(place: Path, prefix: str) -> Iterator[Path]:
     """A folder in `place` whose name begins with `prefix`, gone at the end of the block. Raises StorageFailed."""
     try:
-        _remove_abandoned(place, prefix)
+        remove_left_behind(place, lambda name: name.startswith(prefix), folders=True)
         folder, lock = _locked_folder(place, prefix)
     except OSError as error:
         raise StorageFailed(
@@ -36,32 +43,47 @@ def _locked_folder(place: Path, prefix: str) -> tuple[Path, int]:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
         # Between these calls another process may take it for abandoned, and remove it.
         with suppress(FileNotFoundError):
-            lock = _open(folder)
+            lock = os.open(folder, _FOLDER)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if folder.exists():
+            if is_the(folder, lock):
                 return folder, lock
             os.close(lock)
 
 
-def _remove_abandoned(place: Path, prefix: str) -> None:
+def remove_left_behind(place: Path, is_ours: Callable[[str], object], *, folders: bool) -> None:
+    """Remove the folders in `place`, or the files, whose names are ours and which nobody holds. Raises OSError."""
     with os.scandir(place) as entries:
-        found = [Path(entry.path) for entry in entries if entry.name.startswith(prefix)]
-    for folder in found:
+        found = [Path(each.path) for each in entries if is_ours(each.name)]
+    for path in found:
         # Whose it is may not be ours to ask; it is in nobody's way.
         with suppress(OSError):
-            if folder.stat(follow_symlinks=False).st_uid == os.geteuid():
-                _remove_unless_held(folder)
+            _remove_unless_held(path, is_folder=folders)
 
 
-def _remove_unless_held(folder: Path) -> None:
-    lock = _open(folder)
+def _remove_unless_held(path: Path, *, is_folder: bool) -> None:
+    lock = os.open(path, _FOLDER if is_folder else _FILE)
     try:
-        # Its owner holds it as long as it lives.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.fstat(lock).st_uid == os.geteuid() and take(lock) and is_the(path, lock):
+            if is_folder:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
     finally:
         os.close(lock)
 
 
-def _open(folder: Path) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def take(descriptor: int) -> bool:
+    """Whether it is ours now, until the descriptor is closed; no: another one's, or the disk knows no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def is_the(path: Path, descriptor: int) -> bool:
+    """Whether what was opened still has this name."""
+    try:
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
