@@ -101,11 +101,28 @@ def test_a_job_is_written_with_names_from_its_own_folder(logist: Logist, film: P
     assert words[:4] == ("logist", "render", "../film/index.html", "-o")
     assert words[5:] == (
         *("--start-frame", "19", "--frame-count", "19", "--width", "640", "--height", "360", "--fps", "30000/1001"),
-        *("--mode", "canvas", "--video-codec", "h264", "--no-headless", "--part"),
+        *("--mode", "canvas", "--video-codec", "h264", "--no-headless", "--part", "--of-frames", "0,75"),
     )
     assert spec.output == "../out.mp4"
     assert (spec.metadata.total_frames, spec.metadata.fps) == (75, 30000 / 1001)
     assert spec.metadata.duration == pytest.approx(2.5025)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--of-frames", "0,9"), "--of-frames is for a part"),
+        (("--part", "--of-frames", "9"), "is not a range of frames"),
+        (("--part", "--of-frames", "0,-1"), "-1"),
+        (("--part", "--start-frame", "5", "--of-frames", "0,9"), "frames 5 to 9 are not all of the 9 from 0 on"),
+    ],
+)
+def test_a_part_of_a_whole_that_it_is_not_in_is_refused(
+    logist: Logist, film: Path, flags: tuple[str, ...], said: str
+) -> None:
+    done = logist("render", str(film), "-o", "part.mov", "--frame-count", "5", *flags)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
 
 
 def test_a_job_is_the_same_whenever_it_is_written(logist: Logist, film: Path, tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ def test_the_commands_of_a_spec_are_those_of_logist() -> None:
     )
     document = job_spec(made)
     part = f"out/temp_{made.digest}_part_"
-    look = "--width 640 --height 360 --fps 30000/1001 --mode dom --quality 20 --video-codec h264 --part"
+    look = "--width 640 --height 360 --fps 30000/1001 --mode dom --quality 20 --video-codec h264"
+    look += " --part --of-frames 0,75"
     assert [chunk["command"] for chunk in document["chunks"]] == [
         f"logist render film/index.html -o {part}0.mov --start-frame 0 --frame-count 38 {look}",
         f"logist render film/index.html -o {part}1.mov --start-frame 38 --frame-count 37 {look}",

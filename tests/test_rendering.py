@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pictures import SCRIPT, bars, colour, picture, pixels, write_png
 from pictures import frames as frames_in
 
-from logist.errors import BrowserMissing, RenderFailed, UsageProblem
+from logist.errors import BrowserMissing, MergeFailed, RenderFailed, UsageProblem
 from logist.render import notes
 from logist.render.browser import check_display, find_browser
 from logist.render.encode import video_writer
@@ -340,6 +340,27 @@ def test_a_part_says_which_frames_it_holds_and_what_is_heard(browser_path: str, 
     other = notes.part_of(part)
     assert other is not None
     assert other.render != said[0].render
+
+
+def test_a_sound_that_only_its_page_has_is_told_before_the_first_frame(browser_path: str, tmp_path: Path) -> None:
+    script = "<script>document.body.append(new Audio(URL.createObjectURL(new Blob(['x']))))</script>"
+    url = write(tmp_path, COUNTER + script)
+    shown: list[int] = []
+    with pytest.raises(RenderFailed, match="can't be heard: its sound blob:") as caught:
+        render_video(url, tmp_path / "film.mp4", options(browser_path, 9), lambda done, _: shown.append(done))
+    assert "--audio-codec none" in caught.value.hint
+    assert not any(shown)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    silent = render_video(url, tmp_path / "film.mp4", options(browser_path, 9, audio_codec="none"))
+    assert silent.statistics.frames == 9
+
+
+def test_a_merge_misses_the_last_part_of_a_spec(browser_path: str, tmp_path: Path) -> None:
+    url = write(tmp_path, COUNTER)
+    part = tmp_path / "part.mov"
+    render_part(url, part, options(browser_path, 5), whole=notes.Whole(0, 9))
+    with pytest.raises(MergeFailed, match="5 to 8"):
+        merge(tmp_path / "film.mp4", [part])
 
 
 def test_the_sounds_are_those_that_the_last_frame_knows_of(browser_path: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from logist.errors import UsageProblem
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from logist.render.notes import Whole
     from logist.render.options import RenderOptions
     from logist.render.rendering import Progress, Rendered
 
@@ -41,6 +42,8 @@ class What(NamedTuple):
     frame: int | None = None
     contact_sheet: int | None = None
     part: bool = False
+    #: Of a part: the first frame and the number of frames of the whole render.
+    of_frames: tuple[int, int] | None = None
 
     def given(self) -> list[str]:
         """The flags that were given."""
@@ -52,6 +55,15 @@ def _parse_sheet(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= _MOST_ON_SHEET:
         return int(text)
     raise ValueError(f"{text[:40]!r} is not a number of pictures, 1 to {_MOST_ON_SHEET}; name INPUT before the flag")
+
+
+def _parse_whole(text: str) -> tuple[int, int]:
+    from logist.render.flags import PARSERS
+
+    start, comma, count = text.partition(",")
+    if not comma:
+        raise ValueError(f"{text[:40]!r} is not a range of frames; write it as START,COUNT")
+    return PARSERS["start_frame"](start), PARSERS["frame_count"](count)
 
 
 @click.command()
@@ -84,6 +96,12 @@ def _parse_sheet(text: str) -> int:
     is_flag=True,
     help="Make a part for `logist merge`: without sound, which the merge mixes. The commands of chunks use it.",
 )
+@click.option(
+    "--of-frames",
+    metavar="START,COUNT",
+    type=Written("frames", _parse_whole),
+    help="With --part: the frames of the whole render, so that no merge takes a part of it for all.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
 def render(
@@ -95,6 +113,7 @@ def render(
     frame: int | None,
     contact_sheet: int | None,
     part: bool,
+    of_frames: tuple[int, int] | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -102,7 +121,9 @@ def render(
 
     Every frame is what the page shows at exactly its time, however long it takes to draw.
     """
-    what = What(emit_job, frame, contact_sheet, part)
+    what = What(emit_job, frame, contact_sheet, part, of_frames)
+    if of_frames is not None and not part:
+        raise UsageProblem("--of-frames is for a part", "add --part")
     if len(what.given()) > 1:
         raise UsageProblem(f"{' and '.join(what.given())} exclude each other", "give one of them")
     if emit_job is not None:
@@ -164,10 +185,25 @@ def _made(url: str, target: Path, options: RenderOptions, what: What, show: Prog
     if what.contact_sheet is not None:
         return rendering.contact_sheet(url, target, options, what.contact_sheet, show)
     if what.part:
-        return rendering.render_part(url, target, options, show)
+        return rendering.render_part(url, target, options, show, _whole(what, options))
     if _is_sequence(target, what):
         return rendering.render_sequence(url, target, options, show)
     return rendering.render_video(url, target, options, show)
+
+
+def _whole(what: What, options: RenderOptions) -> Whole | None:
+    from logist.render.notes import Whole
+
+    if what.of_frames is None:
+        return None
+    whole = Whole(*what.of_frames)
+    if not whole.start_frame <= options.start_frame < options.end_frame <= whole.end_frame:
+        raise UsageProblem(
+            f"frames {options.start_frame} to {options.end_frame - 1} are not all of the "
+            f"{whole.frame_count} from {whole.start_frame} on",
+            "correct --of-frames, --start-frame or --frame-count",
+        )
+    return whole
 
 
 def _is_sequence(target: Path, what: What) -> bool:

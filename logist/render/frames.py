@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,9 @@ from logist.render.browser import Browser, find_browser
 from logist.render.frame_queue import Frame, FrameQueue, StoppedError
 from logist.render.launch import open_browser
 from logist.render.options import AudioTrack, RenderOptions, Warmup
+
+#: Takes sounds; their sources are URLs.
+Listen = Callable[[Sequence[AudioTrack]], None]
 
 #: Frames that a page makes in one go before it leaves the next ones to another; fewer where pictures are large.
 _BLOCK = 8
@@ -52,8 +55,11 @@ class _Finding:
 class Frames:
     """The frames of a render under way, each taken once and in their order; then `statistics`."""
 
-    def __init__(self, url: str, options: RenderOptions, numbers: Sequence[int], browser: Browser) -> None:
+    def __init__(
+        self, url: str, options: RenderOptions, numbers: Sequence[int], browser: Browser, listen: Listen | None
+    ) -> None:
         self._url = url
+        self._listen = listen
         self._options = options
         self._browser = browser
         block = max(1, min(_BLOCK, _BLOCK * _LARGE // (options.width * options.height)))
@@ -120,6 +126,8 @@ class Frames:
         with open_browser(self._browser, headless=self._options.headless, cancel=self._unwanted) as running:
             page = running.open_page(self._url, self._options)
             page.ready()
+            if self._listen is not None:
+                self._listen(page.tracks())
             last = -1
             for block in queue.blocks():
                 for place in block:
@@ -140,12 +148,16 @@ class Frames:
 
 
 @contextmanager
-def frames_of(url: str, options: RenderOptions, numbers: Sequence[int]) -> Iterator[Frames]:
+def frames_of(
+    url: str, options: RenderOptions, numbers: Sequence[int], listen: Listen | None = None
+) -> Iterator[Frames]:
     """The frames of the page at `url` that are asked for, in rising order, as they are made by `concurrency` pages.
 
-    At the end of the block no browser is left. Raises BrowserMissing, RenderFailed, UsageProblem.
+    `listen` is told the sounds that a page has before its first frame; what it raises ends the render. At the end of
+    the block no browser is left. Raises BrowserMissing, RenderFailed, UsageProblem.
     """
-    frames = Frames(url, options, numbers, find_browser(options.browser, os.environ, headless=options.headless))
+    browser = find_browser(options.browser, os.environ, headless=options.headless)
+    frames = Frames(url, options, numbers, browser, listen)
     try:
         frames.start()
         yield frames

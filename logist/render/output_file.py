@@ -58,11 +58,11 @@ def check_output(output: Path) -> None:
 
 
 def _make_and_remove(file: Path) -> None:
-    held = _new_file(file)
     try:
-        file.unlink(missing_ok=True)
+        os.close(_new_file(file))
     finally:
-        os.close(held)
+        # A signal may come between any two calls.
+        file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

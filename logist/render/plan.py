@@ -162,7 +162,11 @@ def _json_number(number: Fraction) -> int | float:
 
 def _chunk_words(plan: RenderPlan, chunk: PlannedChunk) -> tuple[str, ...]:
     flags = to_flags(plan.chunk_options(chunk))
-    return (LOGIST, "render", _name(plan.page), "-o", _name(chunk.output), *flags, "--part")
+    return (LOGIST, "render", _name(plan.page), "-o", _name(chunk.output), *flags, *_part_words(plan))
+
+
+def _part_words(plan: RenderPlan) -> tuple[str, ...]:
+    return ("--part", "--of-frames", f"{plan.options.start_frame},{plan.options.frame_count}")
 
 
 def _merge_words(plan: RenderPlan) -> tuple[str, ...]:
@@ -217,7 +221,7 @@ def export_document(plan: RenderPlan) -> dict[str, Any]:
         "composition": _name(plan.page),
         "output": _name(plan.output),
         "renderOptions": dict(_render_options(plan.options)),
-        "flags": [*flags, "--part"],
+        "flags": [*flags, *_part_words(plan)],
         "mergeFlags": list(_audio_words(plan.options)),
         "chunks": [
             {

@@ -9,14 +9,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from logist.errors import UsageProblem
+from logist.errors import RenderFailed, UsageProblem
 from logist.render.composition import read_props, seen_from
 from logist.render.encoder_options import part_suffix
 from logist.render.flags import to_flags
@@ -25,6 +25,7 @@ from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
 from logist.render.output_file import check_output, landing, not_written, written_beside
 from logist.render.private_folder import private_folder
 from logist.render.sheet import Cell, sheet_page
+from logist.render.sound_files import ELSEWHERE
 
 if TYPE_CHECKING:
     from logist.render.merge import Merged
@@ -73,7 +74,8 @@ def render_video(url: str, output: Path, options: RenderOptions, progress: Progr
     encoded = replace(options, video_codec=video.encoder)
     with _scratch(output) as folder:
         whole = Whole(options.start_frame, options.frame_count)
-        part = render_part(url, folder / f"part{part_suffix(video.encoder)}", encoded, progress, whole)
+        file = folder / f"part{part_suffix(video.encoder)}"
+        part = render_part(url, file, encoded, progress, whole, mixed=True)
         merged = merge(output, [part.output], MergeOptions(audio_codec=options.audio_codec, audio=options.audio))
     seconds = time.monotonic() - began
     finishing = seconds - part.seconds + part.finishing
@@ -81,11 +83,18 @@ def render_video(url: str, output: Path, options: RenderOptions, progress: Progr
 
 
 def render_part(
-    url: str, output: Path, options: RenderOptions, progress: Progress | None = None, whole: Whole | None = None
+    url: str,
+    output: Path,
+    options: RenderOptions,
+    progress: Progress | None = None,
+    whole: Whole | None = None,
+    *,
+    mixed: bool = False,
 ) -> Rendered:
     """Render the page at `url` to `output`, a video without sound that says which frames it holds and what is heard.
 
-    A part that knows of which `whole` it is lets no merge miss another. Raises UsageProblem, BrowserMissing,
+    A part that knows of which `whole` it is lets no merge miss another. With `mixed` its sounds are to be mixed next:
+    one that can't be is told before the first frame, if the page has it by then. Raises UsageProblem, BrowserMissing,
     RenderFailed, StorageFailed, ExtraMissing.
     """
     from logist.render import encoders
@@ -97,11 +106,20 @@ def render_part(
     settings = encoders.settings_for(output, options, part=True)
     numbers = range(options.start_frame, options.end_frame)
     shown = replace(options, pixel_format=settings.video.pixel_format)
-    with video_writer(output, settings) as writer, frames_of(url, shown, numbers) as frames:
+
+    def heard(found: Sequence[AudioTrack]) -> tuple[AudioTrack, ...]:
+        return () if options.audio_codec == encoders.SILENT else tuple(filter(None, map(of_page, found)))
+
+    def listen(found: Sequence[AudioTrack]) -> None:
+        problems = unreachable(heard(found))
+        if mixed and problems:
+            raise RenderFailed(f"the page can't be heard: {problems[0]}", ELSEWHERE)
+
+    with video_writer(output, settings) as writer, frames_of(url, shown, numbers, listen) as frames:
         for picture in _told(frames, len(numbers), progress):
             writer.add(picture)
         statistics = frames.statistics()
-        tracks = () if options.audio_codec == encoders.SILENT else tuple(filter(None, map(of_page, statistics.tracks)))
+        tracks = heard(statistics.tracks)
         note = PartNote(
             options.start_frame,
             options.frame_count,

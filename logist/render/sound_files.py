@@ -89,7 +89,7 @@ def _path(wanted: Wanted, fetcher: _Fetcher) -> Path:
     if parts.scheme == "file":
         return Path(unquote(parts.path, errors="surrogateescape"))
     if is_of_its_page(track):
-        raise failed(track, "can't be read: blob: is known to its page alone", _ELSEWHERE)
+        raise failed(track, "can't be read: blob: is known to its page alone", ELSEWHERE)
     return fetcher.path(track)
 
 
@@ -180,7 +180,8 @@ def opened(sound: SoundFile) -> Iterator[InputContainer]:
 
 
 _HINT = "put a sound there that can be played, or leave it out"
-_ELSEWHERE = "give the page a file or a URL of the web for it, or leave all sound out with --audio-codec none"
+#: What to do about a sound that only its page can read.
+ELSEWHERE = "give the page a file or a URL of the web for it, or leave all sound out with --audio-codec none"
 
 
 def failed(track: AudioTrack, problem: str, hint: str = _HINT) -> MergeFailed:
