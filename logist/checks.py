@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from logist.environment import inherited
+from logist.environment import inherited, inside
 from logist.errors import StorageFailed
 from logist.execution import CancelCheck, Command, CommandResult, Ended, OutputSink, WorkerAdapter
 from logist.models.manifest import Check, CheckResult
@@ -40,13 +40,13 @@ def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run every check in order, red ones too, through /bin/sh in the workspace; logs go to `log_dir`.
 
-    A check's environment is an allow-list of `environ`, the variables named by `pass_env`, and LOGIST_CHECK and
-    LOGIST_WORKSPACE. Raises ChecksStopped as soon as `cancel` says so, nothing of the check then lives, and
-    StorageFailed when the logs can't be written. `tidy` is called after each check, also after one that was stopped:
-    no check may see what another one left.
+    A check's environment is an allow-list of `environ`, the variables named by `pass_env`, and LOGIST_CHECK,
+    LOGIST_WORKSPACE and GIT_CEILING_DIRECTORIES. Raises ChecksStopped as soon as `cancel` says so, nothing of the check
+    then lives, and StorageFailed when the logs can't be written. `tidy` is called after each check, also after one that
+    was stopped: no check may see what another one left.
     """
     _make(log_dir)
-    environment = inherited(environ, pass_env) | {"LOGIST_WORKSPACE": str(workspace)}
+    environment = inherited(environ, pass_env) | inside(workspace)
     results: list[CheckResult] = []
     for number, check in enumerate(checks, start=1):
         why = cancel() if cancel is not None else None

@@ -56,6 +56,7 @@ JOB_COMMANDS: Sections = {
     },
     "Decide": {
         "resolve": LazyCommand("decide:resolve", "Answer a job that needs a human."),
+        "chat": LazyCommand("chat:chat", "Take over the session of a job's worker."),
         "rerun": LazyCommand("decide:rerun", "Start a job again from its baseline."),
         "restep": LazyCommand("decide:restep", "Go back to the start of a step and take it again."),
         "deliver": LazyCommand("deliver:deliver", "Hand the work over as a branch, a patch, or a bundle."),
@@ -69,11 +70,20 @@ ROLE_COMMANDS: Sections = {
     }
 }
 
+AGENT_COMMANDS: Sections = {
+    "Commands": {
+        "list": LazyCommand("agents:list_agents", "The agents that a role may name."),
+        "show": LazyCommand("agents:show_agent", "One agent: its program, and how it is asked."),
+        "check": LazyCommand("agents:check_agent", "Whether an agent is installed and answers."),
+    }
+}
+
 TOP_COMMANDS: Sections = {
     "Work": {
         "init": LazyCommand("project:init", "Prepare this folder for jobs."),
         "job": LazyCommand("logist.cli:job", "Create, run, inspect, and decide on jobs."),
         "role": LazyCommand("logist.cli:role", "The roles and who plays them."),
+        "agent": LazyCommand("logist.cli:agent", "The programs that can play a role."),
         "render": LazyCommand("render:render", "Make a video of a composition: HTML, canvas, CSS."),
         "export-job": LazyCommand("export_job:export_job", "Cut a render into chunks, as JSON."),
         "merge": LazyCommand("merge:merge", "Make one video of several."),
@@ -174,9 +184,10 @@ def cli(invocation: Invocation, jobs_dir: str | None, config_file: str | None, d
     invocation.set_options(jobs_dir=jobs_dir, config_file=config_file, debug=debug)
 
 
-# The two groups are made without the decorator: nothing of them runs but their commands.
+# These groups are made without the decorator: nothing of them runs but their commands.
 job = LazyGroup(name="job", sections=JOB_COMMANDS, help="Create, run, inspect, and decide on jobs.")
 role = LazyGroup(name="role", sections=ROLE_COMMANDS, help="The roles of a job and who plays them.")
+agent = LazyGroup(name="agent", sections=AGENT_COMMANDS, help="The programs that can play a role.")
 
 
 def main() -> NoReturn:

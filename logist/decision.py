@@ -19,7 +19,7 @@ from logist.models.manifest import (
     Verdict,
     red_checks,
 )
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Decision:
 
 
 #: Failures that end the step's own retries: another attempt would only repeat them.
-_FINAL_FAILURES = frozenset({ReasonCode.AGENT_FAILED, ReasonCode.REPLY_UNREADABLE, ReasonCode.EVIDENCE_INVALID})
+_FINAL_FAILURES = frozenset(
+    {ReasonCode.AGENT_FAILED, ReasonCode.REPLY_UNREADABLE, ReasonCode.EVIDENCE_INVALID, ReasonCode.BUDGET_COST}
+)
 #: What ends a render: its summary names the chunk and is no agent's words.
 _RENDER_FAILURES = frozenset({ReasonCode.CHUNK_FAILED, ReasonCode.MERGE_FAILED, ReasonCode.BUDGET_TIME})
 _MAX_QUOTE = 300
@@ -75,6 +77,16 @@ def spent_budget(manifest: JobManifest) -> Reason | None:
         return Reason(
             code=ReasonCode.BUDGET_COST, sentence=f"{spent.tokens} tokens are spent of a budget of {limit.tokens}"
         )
+    return None
+
+
+def over_budget(manifest: JobManifest, usage: Usage) -> str | None:
+    """Which budget a oneshot has used up that has used `usage` until now; None while both have something left."""
+    limit, spent = manifest.budget, add_usage(manifest.spent, 0.0, usage)
+    if limit.cost is not None and spent.cost > limit.cost:
+        return f"it has used up the budget: ${spent.cost:.2f} of ${limit.cost:.2f}"
+    if limit.tokens is not None and spent.tokens > limit.tokens:
+        return f"it has used up the budget: {spent.tokens} of {limit.tokens} tokens"
     return None
 
 
@@ -154,17 +166,25 @@ def _spend(spent: Spent, outcome: StepOutcome) -> Spent:
 
 def add_usage(spent: Spent, duration: float, usage: Usage) -> Spent:
     """What is spent after a command that took `duration` seconds; what an agent does not tell counts as nothing."""
+    cost = usage.cost or 0.0
+    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
     return spent.model_copy(
         update={
             "time": round(spent.time + duration, 3),
-            "cost": round(spent.cost + (usage.cost or 0.0), 6),
-            "tokens": spent.tokens + (usage.input_tokens or 0) + (usage.output_tokens or 0),
+            "cost": round(spent.cost + cost, 6),
+            "estimated_cost": round(spent.estimated_cost + (cost if usage.cost_is == "estimated" else 0.0), 6),
+            "tokens": spent.tokens + tokens,
+            "unpriced": spent.unpriced + (usage.cost is None and tokens > 0),
         }
     )
 
 
 def _after_work(after: JobManifest, outcome: StepOutcome) -> Decision:
     red = red_checks(outcome.checks)
+    if outcome.role is Role.WORKER and outcome.action is Verdict.COMPLETED and _changed_nothing(after):
+        why = "the worker says COMPLETED, but nothing changed in a phase that requires a change"
+        objecting = after.model_copy(update={"objections": why})
+        return _again(objecting, outcome, why=why, exhausted=ReasonCode.EVIDENCE_INVALID)
     if outcome.role is Role.HUMAN and outcome.action is Verdict.RETRY:
         return _proceed(after, "the workspace was edited by hand; the worker goes on from there", Role.WORKER)
     if outcome.action is Verdict.COMPLETED and not red:
@@ -175,6 +195,11 @@ def _after_work(after: JobManifest, outcome: StepOutcome) -> Decision:
         return _again(after, outcome, why=f"red checks: {names}", exhausted=ReasonCode.CHECKS_FAILED)
     exhausted = outcome.failure or ReasonCode.RETRIES_EXHAUSTED
     return _again(after, outcome, why=f"the {outcome.role} is not done: {_quote(outcome.summary)}", exhausted=exhausted)
+
+
+def _changed_nothing(after: JobManifest) -> bool:
+    """Whether the current phase requires a change, and its work has left the files as they were."""
+    return after.current_phase.requires_change and after.tree == after.phase_tree
 
 
 def _after_supervisor(after: JobManifest, outcome: StepOutcome) -> Decision:
@@ -201,6 +226,7 @@ def _next_phase(after: JobManifest) -> Decision:
     moved = after.model_copy(
         update={
             "phase": after.phase + 1,
+            "phase_tree": after.tree,
             "worker": None,
             "supervisor": None,
             "checks": (),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from logist.errors import UsageProblem, WorkspaceFailed, WrongState
+from logist.job_files import is_git
 from logist.job_processor import open_session
 from logist.lifecycle import JobStatus
 from logist.models.manifest import JobManifest, SourceKind
@@ -92,7 +93,7 @@ def _check_free(target: Path, branch: str, manifest: JobManifest) -> None:
 def _is_in_repository(target: Path) -> bool:
     # As git itself looks for it, upwards; git's own message would be about its ceilings and file systems.
     return target.is_dir() and any(
-        (folder / ".git").exists() or ((folder / "HEAD").is_file() and (folder / "objects").is_dir())
+        is_git(f"{folder}/.git") or ((folder / "HEAD").is_file() and (folder / "objects").is_dir())
         for folder in (target, *target.parents)
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 _ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
 
@@ -14,3 +15,10 @@ def inherited(environ: Mapping[str, str], names: Iterable[str] = ()) -> dict[str
     kept = {key: value for key, value in environ.items() if key in wanted or key.startswith("LC_")}
     kept.setdefault("PATH", os.defpath)
     return kept
+
+
+def inside(workspace: Path) -> dict[str, str]:
+    """What says where the workspace is, also to git: it must not find the user's own repository around it."""
+    # Not followed by git where a part of it is a link.
+    above = os.path.realpath(workspace.parent)
+    return {"LOGIST_WORKSPACE": str(workspace), "GIT_CEILING_DIRECTORIES": above}

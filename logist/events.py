@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.manifest import CheckResult, Reason, Role, Verdict
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 
 if TYPE_CHECKING:
     from logist.chunks import ChunkEvent

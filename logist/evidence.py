@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from logist.models.history import Exited, OutputDigest, Skipped
 from logist.models.manifest import JobManifest
 from logist.models.record import Record
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 
 _TRAILER = "Logist-Record: "
 _SUBJECT_WORDS = 72

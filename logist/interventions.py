@@ -335,6 +335,8 @@ def _go_back(
             "fingerprints": (),
             "guidance": message or past.guidance,
             "boot_id": boot_id(),
+            # What an agent remembers of the work that was taken back would mislead it.
+            "sessions": {},
             "restoring": True,
         }
     )

@@ -63,6 +63,7 @@ def create_job(store: JobStore, request: CreateRequest, clock: Clock) -> JobMani
             baseline=created.baseline,
             head=created.baseline,
             tree=tree,
+            phase_tree=tree,
             boot_id=boot_id(),
         )
 

@@ -108,8 +108,13 @@ def find_jobs_dir(explicit: str | None, environ: Mapping[str, str], cwd: Path) -
         # Not Path.is_dir: a parent folder that must not be looked into is no error.
         if os.path.isdir(folder / ".logist" / "jobs"):  # noqa: PTH112
             return folder / ".logist" / "jobs"
-    git_root = next((folder for folder in upwards if os.path.exists(folder / ".git")), cwd)  # noqa: PTH110
+    git_root = next((folder for folder in upwards if is_git(f"{folder}/.git")), cwd)
     return git_root / ".logist" / "jobs"
+
+
+def is_git(place: str) -> bool:
+    """Whether `place` is what git takes for a repository: a file that leads to one, or a folder with a HEAD in it."""
+    return os.path.isfile(place) or os.path.exists(os.path.join(place, "HEAD"))  # noqa: PTH110, PTH113, PTH118
 
 
 def ensure_jobs_dir(jobs_dir: Path) -> None:

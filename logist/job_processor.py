@@ -27,7 +27,8 @@ from logist.models.history import (
     OutputDigest,
 )
 from logist.models.manifest import Budget, JobManifest, PhaseKind, Reason, ReasonCode, Role, Verdict
-from logist.models.reply import Reply, Usage
+from logist.models.reply import Reply
+from logist.models.usage import Usage
 from logist.processes import boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.step_end import finish_step

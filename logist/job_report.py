@@ -90,6 +90,9 @@ class BudgetLine:
     spent: float
     limit: float | None
     left: float | None
+    #: Of a cost: the part that nobody billed, and of how many oneshots none is known.
+    estimated: float = 0.0
+    unpriced: int = 0
 
 
 @dataclass(frozen=True)
@@ -307,9 +310,16 @@ def budget_lines(manifest: JobManifest) -> tuple[BudgetLine, ...]:
         ("tokens", spent.tokens, limit.tokens),
     )
     return tuple(
-        BudgetLine(name, used, most, None if most is None else max(0, most - used))
+        BudgetLine(
+            name=name,
+            spent=used,
+            limit=most,
+            left=None if most is None else max(0, most - used),
+            estimated=spent.estimated_cost if name == "cost" else 0.0,
+            unpriced=spent.unpriced if name == "cost" else 0,
+        )
         for name, used, most in lines
-        if used or most is not None
+        if used or most is not None or (name == "cost" and spent.unpriced)
     )
 
 

@@ -17,6 +17,8 @@ from logist.models.manifest import Check, CheckResult, Role
 _PACKAGE = Path(__file__).parent
 #: In a wheel, and beside the package in a checkout.
 _PACKAGED = (_PACKAGE / "_prompts", _PACKAGE.parent / "prompts")
+#: The template that asks for the reply alone, of an agent that knows the rest.
+REPAIR = "repair"
 _MAX_FILES = 200
 _TILDES = re.compile(r"~+")
 
@@ -64,13 +66,13 @@ class PromptContext:
     problem: str = ""
 
 
-def render(role: Role, context: PromptContext, overrides: Path | None = None) -> str:
-    """The prompt of `role`. A template in the folder `overrides` goes before the packaged one of that name.
+def render(template: str, context: PromptContext, overrides: Path | None = None) -> str:
+    """The prompt of a role, or `REPAIR`. A template in the folder `overrides` goes before the packaged one of its name.
 
     Raises InvalidFile when a template can't be read or filled in.
     """
     values = {field.name: getattr(context, field.name) for field in fields(context)}
-    name = f"{role.value}.md"
+    name = f"{template}.md"
     try:
         text = _environment(overrides).get_template(name).render(values)
     except TemplateError as error:

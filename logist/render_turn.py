@@ -22,7 +22,7 @@ from logist.chunk_state import StatePaths, read_past
 from logist.chunks import ChunkEvent, ChunkId, RunReport
 from logist.durable import make_durable_folder, storage_failed
 from logist.durations import format_duration
-from logist.environment import inherited
+from logist.environment import inherited, inside
 from logist.errors import AgentUnavailable, InvalidFile, LogistError, UsageProblem, WorkspaceFailed
 from logist.execution import StreamResult
 from logist.job_state import change
@@ -31,7 +31,7 @@ from logist.models.history import AttemptFailed, Exited, Intent, OutputDigest
 from logist.models.job_spec import CommandLine
 from logist.models.manifest import MAX_TEXT, Phase, ReasonCode, Role, Verdict
 from logist.models.render_report import MEDIA, evidence_folder, report_path
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 from logist.plain_text import plain_text
 from logist.processes import boot_id
 from logist.render.verify import is_unchanged
@@ -176,7 +176,7 @@ def _environment(view: JobView, turn: _Turn) -> dict[str, str]:
         "LOGIST_JOB_ID": manifest.id,
         "LOGIST_PHASE": turn.phase.name,
         "LOGIST_STEP": str(turn.step),
-        "LOGIST_WORKSPACE": str(turn.workspace),
+        **inside(turn.workspace),
         # By this recovery finds what a dead runner left.
         "LOGIST_STEP_TOKEN": step_token(manifest.seed, turn.step, turn.attempt),
     }

@@ -43,6 +43,8 @@ class Runtime:
     environ: Mapping[str, str] = field(default_factory=dict)
     #: A project's own prompt templates.
     prompts_dir: Path | None = None
+    #: Seconds that a busy provider is waited for in all; None: what the role says.
+    max_wait: float | None = None
 
 
 def plain_message(text: str) -> str:

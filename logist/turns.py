@@ -13,11 +13,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
-
 from logist import decision, events
 from logist.agents import find_agent
-from logist.agents.oneshot import Agent, Answer, OneshotRequest
+from logist.agents.oneshot import Agent, Answer, Metered, OneshotRequest
+from logist.agents.outcome import LATER, Outcome
 from logist.agents.reading import parse_reply
 from logist.errors import InvalidFile, WorkspaceFailed
 from logist.execution import Command, CommandResult, Ended, StreamResult
@@ -25,19 +24,17 @@ from logist.job_state import change
 from logist.models.history import AttemptFailed, AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
 from logist.models.manifest import ReasonCode, Role, Verdict
 from logist.models.render_report import MEDIA, report_path
-from logist.models.reply import Reply, Usage
+from logist.models.reply import Reply
+from logist.models.usage import AgentSession, Usage
+from logist.patience import Later, ask_patiently
 from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
-from logist.prompts import PromptContext, render
+from logist.prompts import REPAIR, PromptContext, render
 from logist.runtime import Interrupted, JobView, Session
 from logist.workspace_utils import CommitInfo, check_evidence_path
 
-#: How often one step's agent is asked when its answers can't be used, and how often when it could not run at all.
+#: How often one step's agent is asked when its answers can't be used.
 ANSWER_ATTEMPTS = 3
-TRANSIENT_ATTEMPTS = 5
-#: Seconds: the upper bound of the first random wait, doubled each time, and the longest one.
-BACKOFF_START = 1.0
-BACKOFF_LIMIT = 60.0
 #: How an answer that can't be used is recorded.
 _FAILURES: dict[str, AttemptFailure] = {"unreadable": "unreadable", "evidence": "evidence", "failed": "failed"}
 #: The kinds of failed attempts after which the workspace is put back; after the others the work stays.
@@ -52,6 +49,8 @@ class _Attempt:
     command: Command
     result: CommandResult
     answer: Answer
+    #: It was stopped because it had used up a budget.
+    over_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def take_turn(session: Session) -> Exited:
     asked = 0 if problem is None else 1
     while True:
         session.raise_if_stopped()
-        made = _ask_with_backoff(session, problem)
+        made = _ask_patiently(session, problem)
         asked += 1
         verdict = _own_verdict(made, asked)
         if made.answer.reply is not None or verdict is not None:
@@ -193,9 +192,27 @@ def build_request(
         timeout=settings.timeout if left is None else max(1.0, min(settings.timeout, left)),
         environ=view.runtime.environ,
         lease_fds=view.lease_fds,
+        session=_session_of(view, role),
     )
-    prompt = render(role, _prompt_context(view, request, problem), view.runtime.prompts_dir)
+    # In its session an agent knows what it was asked: only the reply is asked for again.
+    repair = problem is not None and problem.kind == "unreadable" and request.session is not None
+    template = REPAIR if repair else role.value
+    prompt = render(template, _prompt_context(view, request, problem), view.runtime.prompts_dir)
     return find_agent(settings.agent, view.runtime.config), replace(request, prompt=prompt)
+
+
+def _session_of(view: JobView, role: Role) -> AgentSession | None:
+    """The session that `role` goes on with, None for a new one."""
+    settings, known = view.manifest.job.roles.of(role), view.manifest.sessions.get(role)
+    usable = known is not None and known.agent == settings.agent and settings.session == "resume"
+    return known if usable else None
+
+
+def _sessions_after(session: Session, role: Role, known: AgentSession | None) -> dict[str, object]:
+    """What changes in the manifest once `role` was heard in the session `known`; None: it has none to go on with."""
+    held = session.manifest.sessions
+    after = {each: held[each] for each in held if each is not role} | ({} if known is None else {role: known})
+    return {} if after == held else {"sessions": after}
 
 
 def step_token(seed: str, step: int, attempt: int) -> str:
@@ -262,28 +279,27 @@ def _standing_problem(view: JobView) -> _Problem | None:
     return None
 
 
-def _ask_with_backoff(session: Session, problem: _Problem | None) -> _Attempt:
-    def note(state: RetryCallState) -> None:
-        if state.outcome is None or state.next_action is None:
-            return
-        made: _Attempt = state.outcome.result()
+def _ask_patiently(session: Session, problem: _Problem | None) -> _Attempt:
+    def note(made: _Attempt, seconds: float) -> None:
         failed = _Problem("transient", _describe(made.answer))
-        _record_failure(session, made, failed, retry_in=state.next_action.sleep)
+        _record_failure(session, made, failed, retry_in=seconds)
 
-    retrying = Retrying(
-        retry=retry_if_result(_is_transient),
-        stop=stop_after_attempt(TRANSIENT_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT),
+    asked_for = session.runtime.max_wait
+    settings = session.manifest.job.roles.of(session.manifest.next_role)
+    return ask_patiently(
+        lambda: _ask_once(session, problem),
+        _later,
+        max_wait=settings.max_wait if asked_for is None else asked_for,
+        before_wait=note,
         sleep=lambda seconds: _wait(session, seconds),
-        before_sleep=note,
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
-    made: _Attempt = retrying(_ask_once, session, problem)
-    return made
 
 
-def _is_transient(made: _Attempt) -> bool:
-    return made.answer.kind == "transient"
+def _later(made: _Attempt) -> Later | None:
+    answer = made.answer
+    if answer.kind != "transient":
+        return None
+    return Later(by_provider=answer.outcome in LATER, after=answer.retry_after)
 
 
 def _wait(session: Session, seconds: float) -> None:
@@ -314,8 +330,15 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
             )
         )
 
+    meter = agent.meter() if isinstance(agent, Metered) else None
+
     def received(stream: str, data: bytes) -> None:
+        if meter is not None and stream == "stdout":
+            meter.feed(data)
         session.emit(events.OutputReceived(job_id=session.job_id, step=request.step, stream=stream, data=data))
+
+    def over_budget() -> str | None:
+        return None if meter is None else decision.over_budget(session.manifest, meter.usage)
 
     result = session.runtime.adapter.run(
         replace(
@@ -324,10 +347,15 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
             stderr_log=command.stderr_log or request.step_dir / "stderr.log",
             inherit=command.inherit or session.lease_fds,
         ),
-        cancel=session.stop_now,
+        cancel=lambda: session.stop_now() or over_budget(),
         on_output=received,
         on_started=started,
     )
+    if result.ended is Ended.CANCELED and meter is not None and session.stop_now() is None:
+        # What it did until then stays, and is paid for.
+        answer = Answer(None, "blocked", result.detail, usage=meter.usage, outcome=Outcome.LIMIT)
+        _keep_reply(request, answer)
+        return _Attempt(request, command, result, answer, over_budget=True)
     if result.ended is Ended.CANCELED:
         set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration)
         raise Interrupted(result.detail)
@@ -469,9 +497,11 @@ def _own_verdict(made: _Attempt, asked: int) -> ReasonCode | None:
     """The reason code when Logist must speak for the agent, None while it can be asked again or has answered."""
     if made.answer.reply is not None:
         return None
+    if made.over_budget:
+        return ReasonCode.BUDGET_COST
     if made.answer.kind == "timeout":
         return ReasonCode.AGENT_TIMEOUT
-    if made.answer.kind == "transient" or made.result.program_missing:
+    if made.answer.kind in ("transient", "blocked") or made.result.program_missing:
         return ReasonCode.AGENT_FAILED
     if asked < ANSWER_ATTEMPTS:
         return None
@@ -505,6 +535,11 @@ def _record_exit(session: Session, made: _Attempt, failure: ReasonCode | None) -
         failure=failure,
         boot_id=boot_id(),
         prompt_sha256=_sha256(request.prompt),
+        outcome=answer.outcome,
+        # A supervisor's next verdict is on other work, and is to be as fresh.
+        change=change(
+            **_sessions_after(session, request.role, answer.session if request.role is Role.WORKER else None)
+        ),
     )
     # It becomes durable with the evidence's objects, before the evidence branch moves: see `finish_step`.
     session.job.record(exited, sync=False)
@@ -527,13 +562,16 @@ def _describe(answer: Answer) -> str:
 
 def _record_failure(session: Session, made: _Attempt, problem: _Problem, *, retry_in: float | None) -> None:
     request = made.request
+    answer = made.answer
     _fail(
         session,
         request.step,
         request.attempt,
         problem,
         made.result.duration,
-        usage=made.answer.usage,
+        usage=answer.usage,
+        # The workspace was put back to what its last session knows.
+        known=_session_of(session, request.role) if answer.kind == "transient" else answer.session,
     )
     session.emit(
         events.AttemptFailed(
@@ -585,7 +623,9 @@ def _fail(
     *,
     salvage: str | None = None,
     usage: Usage | None = None,
+    known: AgentSession | None = None,
 ) -> None:
+    role = session.manifest.next_role
     spent = decision.add_usage(session.manifest.spent, duration, usage or Usage())
     session.job.record(
         AttemptFailed(
@@ -595,7 +635,7 @@ def _fail(
             detail=problem.detail,
             salvage=salvage,
             duration=round(duration, 3),
-            change=change(attempt=attempt, spent=spent),
+            change=change(attempt=attempt, spent=spent, **_sessions_after(session, role, known)),
         )
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -103,9 +104,27 @@ def test_an_agent_gets_the_allow_list_and_nothing_else(request_: OneshotRequest)
     request = with_settings(replace(request_, environ=environ), env=("WANTED", "ABSENT"))
     environment = build_environment(request)
     inherited = {key: value for key, value in environment.items() if not key.startswith("LOGIST_")}
-    assert inherited == {"PATH": "/bin", "HOME": "/h", "LC_ALL": "C", "WANTED": "w"}
+    above = str(request_.workspace.parent)
+    assert inherited == {
+        "PATH": "/bin",
+        "HOME": "/h",
+        "LC_ALL": "C",
+        "WANTED": "w",
+        "GIT_CEILING_DIRECTORIES": above,
+    }
     assert environment["LOGIST_JOB_ID"] == "fix-it"
     assert "LOGIST_JOBS_DIR" not in environment
+
+
+def test_an_agent_s_git_does_not_find_the_user_s_own_repository(
+    request_: OneshotRequest, adapter: LocalWorkerAdapter, tmp_path: Path
+) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    run_line("git rev-parse --show-toplevel > found 2>&1; git init --quiet; git add found", request_, adapter)
+    assert "not a git repository" in (request_.workspace / "found").read_text(encoding="utf-8")
+    staged = subprocess.run(["git", "-C", str(tmp_path), "ls-files"], capture_output=True, check=True)
+    assert staged.stdout == b""
+    assert (request_.workspace / ".git" / "index").exists()
 
 
 def test_the_process_really_sees_that_environment(request_: OneshotRequest, adapter: LocalWorkerAdapter) -> None:
@@ -113,7 +132,7 @@ def test_the_process_really_sees_that_environment(request_: OneshotRequest, adap
     seen = (request_.workspace / "seen").read_text(encoding="utf-8")
     lines = dict(line.partition("=")[::2] for line in seen.splitlines())
     assert "MY_SECRET" not in lines
-    assert not [name for name in lines if name.startswith("GIT_")]
+    assert [name for name in lines if name.startswith("GIT_")] == ["GIT_CEILING_DIRECTORIES"]
     assert {name: value for name, value in lines.items() if name.startswith("LOGIST_")} == {
         "LOGIST_JOB_ID": "fix-it",
         "LOGIST_STEP": "3",

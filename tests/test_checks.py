@@ -102,6 +102,7 @@ def test_a_check_sees_the_allow_list_and_its_name(run: Run, workspace: Path) -> 
     assert {name: value for name, value in seen.items() if name.startswith(("LOGIST_", "GIT_", "MY_"))} == {
         "LOGIST_CHECK": "check 1",
         "LOGIST_WORKSPACE": str(workspace),
+        "GIT_CEILING_DIRECTORIES": str(workspace.parent),
     }
 
 

@@ -577,6 +577,9 @@ def test_a_whole_job_comes_from_a_file_and_options_go_before_it(
         "timeout": 300.0,
         "idle_timeout": None,
         "env": [],
+        "args": [],
+        "session": "resume",
+        "max_wait": 900.0,
     }
     job_file.with_suffix(".json").write_text('{"objective": "As JSON"}', encoding="utf-8")
     assert invoke("job", "create", "--from", "job.json", "-q").out == "as-json\n"

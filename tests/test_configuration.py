@@ -164,6 +164,10 @@ def test_everything_can_be_written_short(project: Path) -> None:
     assert (config.roles.supervisor.idle_timeout, config.roles.supervisor.timeout) == (90, 5)
 
 
+#: The start of an agent whose output is read.
+JSON_AGENT = "[agents.mine]\nargv = ['x']\noutput = 'json'\ntext_path = 'a.0.b'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
@@ -185,6 +189,15 @@ def test_everything_can_be_written_short(project: Path) -> None:
         ("[agents.mine]\nshell = 'x'\nprompt = 'argument'", "a shell line takes no prompt argument", "correct"),
         ("[agents.mine]\nargv = ['{prompt}']", '{prompt} in argv needs prompt = "argument"', "correct"),
         ("[agents.mine]\nargv = ['x']\nenv = { A_TOKEN = 'x' }", "A_TOKEN looks like a secret", "correct"),
+        ("[agents.mine]\nargv = ['x']\noutput = 'json'", 'output = "json" needs text_path', "correct"),
+        ("[agents.mine]\nargv = ['x']\nerror_path = 'e'", 'error_path needs output = "json" or "ndjson"', "correct"),
+        ("[agents.mine]\nargv = ['x']\nusage = { cost = 'c' }", 'usage needs output = "json" or "ndjson"', "correct"),
+        (f"{JSON_AGENT}session_path = 'a..b'", "agents.mine.session_path: 'a..b' is no dotted path", "correct"),
+        (f"{JSON_AGENT}usage = {{ costs = 'c' }}", "unknown key agents.mine.usage.costs", "did you mean cost?"),
+        (f"{JSON_AGENT}usage = {{ cumulative = true }}", "cumulative says nothing without the path", "correct"),
+        (f"{JSON_AGENT}resume = ['-c']\nsession_path = 's'", "resume must say where {session} stands", "correct"),
+        (f"{JSON_AGENT}resume = ['-r', '{{session}}']", "resume needs session_path", "correct"),
+        (f"{JSON_AGENT}output_path = 'x'", "unknown key agents.mine.output_path", "did you mean"),
         ("[agents.command]\nargv = ['x']", "agents.command: command is built in", "correct"),
         ("[agents.Mine]\nargv = ['x']", "agents.Mine", "correct"),
         ("env = ['A=B']", "env.0", "correct env.0"),

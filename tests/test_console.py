@@ -46,7 +46,7 @@ from logist.job_report import (
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.history import Committed, HistoryEntry, ProcessRecord, Started, Transition
 from logist.models.manifest import CheckResult, Reason, ReasonCode, Role, Source, Verdict
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 from logist.testing import FakeClock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -823,7 +823,8 @@ def test_the_json_stream_is_numbered_and_ends_with_the_exit_code() -> None:
     assert "agent.output" not in {record["type"] for record in records}
     assert (records[-1]["type"], records[-1]["exit_code"]) == ("job.finished", 3)
     assert records[-1]["reason"] == {"code": "supervisor_stuck", "sentence": "the supervisor said STUCK"}
-    assert records[-3]["usage"] == {"cost": None, "input_tokens": None, "output_tokens": None}
+    counts = ("cost", "input_tokens", "output_tokens", "cached_tokens", "cost_is")
+    assert records[-3]["usage"] == dict.fromkeys(counts)
     assert list(records[0]) == ["v", "seq", "ts", "type", "job", "trigger", "before", "after", "reason"]
 
 

@@ -24,7 +24,7 @@ from logist.models.manifest import (
     Spent,
     Verdict,
 )
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 
 TREES = tuple(letter * 40 for letter in "abc")
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -82,7 +82,13 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     assert started.stdout.split() == []
 
 
-@pytest.mark.parametrize("script", ["run-tests.sh", "scripts/setup-env.sh", ".ci/run", "test-demo.sh"])
+SCRIPTS = (
+    *("run-tests.sh", "test-demo.sh", ".ci/run"),
+    *("scripts/setup-env.sh", "scripts/install-browser.sh", "scripts/install-agents.sh"),
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_can_be_executed_and_has_no_syntax_error(script: str) -> None:
     path = ROOT / script
     if not path.exists():
@@ -103,8 +109,15 @@ def test_the_wheel_holds_the_package_its_types_and_the_prompts(tmp_path: Path) -
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
+    contract = {f"logist/render/contract/{path.name}" for path in (ROOT / "logist/render/contract").glob("*.js")}
     assert prompts
-    assert {*MODULES, "logist/py.typed", *(f"logist/_prompts/{path.as_posix()}" for path in prompts)} <= names
+    assert contract
+    assert {
+        *MODULES,
+        *contract,
+        "logist/py.typed",
+        *(f"logist/_prompts/{path.as_posix()}" for path in prompts),
+    } <= names
     assert {name.split("/")[0] for name in names} == {"logist", f"logist-{logist.__version__}.dist-info"}
 
 

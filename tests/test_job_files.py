@@ -817,3 +817,14 @@ def test_the_light_half_loads_nothing_heavy() -> None:
     code = f"import sys, logist.cancellation; print(*sorted(set(sys.modules) & set({heavy!r})))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_an_empty_folder_called_git_makes_no_repository(tmp_path: Path) -> None:
+    inner = tmp_path / "project" / "part"
+    inner.mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
+    assert find_jobs_dir(None, {}, inner) == inner / ".logist" / "jobs"
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    assert find_jobs_dir(None, {}, inner) == tmp_path / ".logist" / "jobs"
+    (tmp_path / "project" / ".git").write_text("gitdir: elsewhere\n", encoding="utf-8")
+    assert find_jobs_dir(None, {}, inner) == tmp_path / "project" / ".logist" / "jobs"

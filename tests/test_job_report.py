@@ -52,7 +52,7 @@ from logist.models.manifest import (
     Spent,
     Verdict,
 )
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 from logist.testing import FakeClock
 from logist.workspace_utils import CommitInfo, Workspace
 

@@ -36,6 +36,30 @@ def _playbook() -> Agent:
 #: Each imported when it is first asked for.
 BUILT_IN: dict[str, Callable[[], Agent]] = {"command": _command, "playbook": _playbook}
 
+#: The agent CLIs that are known, and where in this package each is spelled. The configuration may replace them.
+CLIS: dict[str, str] = {
+    "claude": "claude:Claude",
+    "codex": "codex:Codex",
+    "gemini": "gemini:Gemini",
+    "qwen": "qwen:Qwen",
+    "opencode": "opencode:OpenCode",
+    "copilot": "copilot:Copilot",
+    "aider": "aider:Aider",
+    "mini": "mini:Mini",
+    "cline": "cline:Cline",
+    "kimi": "kimi:Kimi",
+    "cn": "cn:Continue",
+    "droid": "droid:Droid",
+}
+
+
+def _cli(where: str) -> Agent:
+    from pkgutil import resolve_name
+
+    from logist.agents.cli import CliAgent
+
+    return CliAgent(resolve_name(f"{__name__}.{where}")())
+
 
 class KnownAgent(NamedTuple):
     """An agent that a role may name, and where it comes from: `built in`, `configuration` or a package's name."""
@@ -55,6 +79,8 @@ def find_agent(name: str, config: Config) -> Agent:
         from logist.agents.command import ConfiguredAgent
 
         return ConfiguredAgent(name, config.agents[name])
+    if name in CLIS:
+        return _cli(CLIS[name])
     for entry in _entry_points():
         if entry.name == name:
             return _load(entry)
@@ -67,6 +93,8 @@ def known_agents(config: Config) -> tuple[KnownAgent, ...]:
     found = {name: KnownAgent(name, "built in") for name in BUILT_IN}
     for name in config.agents:
         found.setdefault(name, KnownAgent(name, "configuration"))
+    for name in CLIS:
+        found.setdefault(name, KnownAgent(name, "built in"))
     for entry in _entry_points():
         package = entry.dist.name if entry.dist is not None else "a package"
         found.setdefault(entry.name, KnownAgent(entry.name, package))
@@ -91,7 +119,7 @@ def _load(entry: EntryPoint) -> Agent:
 
 
 def parse_role(text: str, base: RoleSettings) -> RoleSettings:
-    """`base` played by another agent: `NAME`, `command:LINE`, `playbook:FILE` or `NAME:ARGUMENT`.
+    """`base` played by another agent: `NAME`, `command:LINE`, `playbook:FILE`, `CLI:MODEL` or `NAME:ARGUMENT`.
 
     A playbook's file is relative to the current directory. The model stays when the agent does. Raises UsageProblem.
     """
@@ -104,6 +132,8 @@ def parse_role(text: str, base: RoleSettings) -> RoleSettings:
     if name == "playbook" and argument:
         argument = str(Path(argument).expanduser().absolute())
     model = base.model if name == base.agent else None
+    if name in CLIS:
+        model, argument = argument or model, ""
     if len(argument) > MAX_TEXT:
         raise UsageProblem(f"what follows {name}: is longer than {MAX_TEXT} characters", "put it into a file")
     return base.model_copy(update={"agent": name, "argument": argument, "model": model})

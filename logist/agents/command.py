@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from logist.agents.oneshot import MAX_RECEIVED, Answer, AnswerKind, OneshotRequest, build_environment, spell_command
+from logist.agents.cli import refused
+from logist.agents.configured_output import read_configured
+from logist.agents.oneshot import (
+    MAX_RECEIVED,
+    Answer,
+    AnswerKind,
+    OneshotRequest,
+    build_environment,
+    prompt_argument,
+    prompt_bytes,
+    spell_command,
+)
+from logist.agents.outcome import Outcome, session_of, used_in
 from logist.agents.reading import Reading, find_reply, read_reply_file
 from logist.errors import AgentUnavailable
 from logist.execution import Command, CommandResult, Ended
-from logist.models.config import PLACEHOLDER, AgentDefinition
+from logist.models.config import PLACEHOLDER, SESSION_PLACEHOLDER, AgentDefinition
 from logist.models.manifest import RoleSettings, Verdict
 from logist.models.reply import Reply
 from logist.plain_text import last_part
@@ -18,8 +30,6 @@ from logist.plain_text import last_part
 _TEMPORARY_FAILURE = 75
 #: Characters of output that stand in for a summary.
 _MAX_TAIL = 4000
-#: Bytes. One argument may have 128 kB in all; a longer prompt is pointed to instead.
-_MAX_PROMPT_ARGUMENT = 100_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,10 @@ class CommandAgent:
     def spell(self, request: OneshotRequest) -> Command:
         """The line, with the prompt on its standard input."""
         return spell_command(
-            request, environment=build_environment(request), shell=request.settings.argument, stdin=_prompt(request)
+            request,
+            environment=build_environment(request),
+            shell=request.settings.argument,
+            stdin=prompt_bytes(request),
         )
 
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
@@ -57,6 +70,10 @@ class ConfiguredAgent:
 
     def check(self, settings: RoleSettings) -> None:
         """Raise AgentUnavailable when its program is not there, or a value that its argv names is not set."""
+        if settings.args and self.definition.shell is not None:
+            raise AgentUnavailable(
+                f"the agent {self.name} takes no args: it is a shell line", f"use argv in [agents.{self.name}]"
+            )
         if settings.argument:
             raise AgentUnavailable(
                 f"the agent {self.name} takes no argument", f"put arguments into argv of [agents.{self.name}]"
@@ -82,49 +99,65 @@ class ConfiguredAgent:
             environment=build_environment(request, definition.pass_env, definition.env),
             argv=_fill(definition, request),
             shell=definition.shell,
-            stdin=_prompt(request) if definition.prompt == "stdin" else None,
+            stdin=prompt_bytes(request) if definition.prompt == "stdin" else None,
         )
 
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
-        """By its definition: a reply is required, or the exit code stands in for one."""
+        """By its definition: a reply is required, or the exit code stands in for one; its own error goes first."""
+        if self.definition.output == "text":
+            return self._understood(request, result, None)
+        report = read_configured(self.definition, result.stdout.kept)
+        if result.ended is not Ended.EXITED or report.outcome in (Outcome.OK, Outcome.NO_RESULT):
+            answer = self._understood(request, result, report.text)
+        else:
+            answer = refused(result, report)
+        if answer.kind == "unreadable" and answer.source == "text" and report.detail:
+            answer = replace(answer, problem=report.detail)
+        return replace(
+            answer,
+            outcome=report.outcome if result.ended is Ended.EXITED else None,
+            usage=used_in(request.session, report),
+            session=session_of(self.name, request.session, report) if self.definition.resume else None,
+        )
+
+    def _understood(self, request: OneshotRequest, result: CommandResult, text: str | None) -> Answer:
         if self.definition.reply == "exit_code":
-            return read_exit_code(request, result)
-        return read_required(request, result)
-
-
-def _prompt(request: OneshotRequest) -> bytes:
-    return request.prompt.encode("utf-8", "surrogatepass")
+            return read_exit_code(request, result, text or "")
+        return read_required(request, result, text)
 
 
 def _fill(definition: AgentDefinition, request: OneshotRequest) -> tuple[str, ...]:
     if not definition.argv:
         return ()
-    prompt = request.prompt.replace("\0", "")
-    if len(_prompt(request)) > _MAX_PROMPT_ARGUMENT:
-        prompt = f"Read the file {request.prompt_file} and do what it says."
+    session = request.session.id if request.session is not None else None
+    resume = [argument.replace(SESSION_PLACEHOLDER, session) for argument in definition.resume] if session else []
     values = {
-        "prompt": prompt,
+        "prompt": prompt_argument(request),
         "prompt_file": str(request.prompt_file),
         "workspace": str(request.workspace),
         "reply_file": str(request.reply_file),
         "model": request.settings.model or "",
         "role": request.role.value,
     }
-    argv = definition.argv
-    if definition.prompt == "argument" and not any("{prompt}" in argument for argument in argv):
-        argv = (*argv, "{prompt}")
     # One pass: what a value holds is never a placeholder again.
-    return tuple(PLACEHOLDER.sub(lambda found: values[found[1]], argument) for argument in argv)
+    argv = [PLACEHOLDER.sub(lambda found: values[found[1]], argument) for argument in definition.argv]
+    given = {"argument": "prompt", "file": "prompt_file"}.get(definition.prompt)
+    unsaid = given is not None and not any(f"{{{given}}}" in argument for argument in definition.argv)
+    return (*argv, *resume, *request.settings.args, *([values[given]] if given and unsaid else []))
 
 
-def read_required(request: OneshotRequest, result: CommandResult) -> Answer:
-    """The answer of an agent that owes a reply: its file, else a fenced reply in its standard output."""
+def read_required(request: OneshotRequest, result: CommandResult, text: str | None = None) -> Answer:
+    """The answer of an agent that owes a reply: its file, else a fenced reply in its final `text`.
+
+    None: all that it printed is its final text.
+    """
     stopped = _read_stopped(result)
     if stopped is not None:
         return stopped
     reading, source = read_reply_file(request.workspace, request.reply_file, request.token), "file"
     if reading is None:
-        reading, source = find_reply(result.stdout.kept.decode("utf-8", errors="replace"), request.token), "text"
+        printed = result.stdout.kept.decode("utf-8", errors="replace") if text is None else text
+        reading, source = find_reply(printed, request.token), "text"
     if reading.reply is not None:
         return Answer(reading.reply, "reply", source=source)
     if result.exit_code == _TEMPORARY_FAILURE:
@@ -134,15 +167,18 @@ def read_required(request: OneshotRequest, result: CommandResult) -> Answer:
     return _unreadable(reading, source)
 
 
-def read_exit_code(request: OneshotRequest, result: CommandResult) -> Answer:
-    """The answer of a command that need not know Logist: a reply file counts first, then its exit code."""
+def read_exit_code(request: OneshotRequest, result: CommandResult, said: str = "") -> Answer:
+    """The answer of a command that need not know Logist: a reply file counts first, then its exit code.
+
+    What it `said` is the summary; empty: all that it printed.
+    """
     stopped = _read_stopped(result)
     if stopped is not None:
         return stopped
     written = read_reply_file(request.workspace, request.reply_file, request.token)
     if written is not None:
         return Answer(written.reply, "reply", source="file") if written.reply else _unreadable(written, "file")
-    summary = _output(result, _MAX_TAIL)
+    summary = last_part(said, _MAX_TAIL).strip() or _output(result, _MAX_TAIL)
     if result.exit_code == 0:
         reply = Reply(action=Verdict.COMPLETED, summary_for_supervisor=summary or "exit code 0, no output")
     else:

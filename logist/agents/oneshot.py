@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from logist.environment import inherited
+from logist.agents.metering import Meter
+from logist.agents.outcome import Outcome
+from logist.environment import inherited, inside
 from logist.execution import Command, CommandResult
 from logist.models.manifest import Role, RoleSettings
-from logist.models.reply import Reply, Usage
+from logist.models.reply import Reply
+from logist.models.usage import AgentSession, Usage
 
 #: Characters of what was received that are kept when it can't be used.
 MAX_RECEIVED = 4096
+#: Bytes. One argument may have 128 kB in all; a longer prompt is pointed to instead.
+_MAX_PROMPT_ARGUMENT = 100_000
 #: One environment variable may not grow past the kernel's 128 kB.
 _MAX_VALUE = 8192
 
@@ -46,11 +51,14 @@ class OneshotRequest:
     environ: Mapping[str, str]
     #: The job's lease, inherited by whatever runs.
     lease_fds: tuple[int, ...] = ()
+    #: The session to go on with; None begins a new one.
+    session: AgentSession | None = None
 
 
 #: `reply`: it counts. `unreadable`: asked for again. `evidence`: names evidence that is not there. `failed`: the
-#: command failed without a reply. `transient`: worth trying again later. `timeout`: it was stopped.
-AnswerKind = Literal["reply", "unreadable", "evidence", "failed", "transient", "timeout"]
+#: command failed without a reply. `transient`: worth trying again later. `timeout`: it was stopped. `blocked`: a human
+#: has to change something before it is asked again.
+AnswerKind = Literal["reply", "unreadable", "evidence", "failed", "transient", "timeout", "blocked"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,14 @@ class Answer:
     source: str = ""
     #: What was received, bounded and as it came.
     received: str = ""
+    #: What this oneshot used.
     usage: Usage = field(default_factory=Usage)
+    #: What the program itself says came of it, where it does.
+    outcome: Outcome | None = None
+    #: The session that it was asked in, as it stands now.
+    session: AgentSession | None = None
+    #: Seconds until it is worth trying again, where that was said.
+    retry_after: float | None = None
 
 
 class Agent(Protocol):
@@ -94,12 +109,33 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """An agent whose program tells while it runs what it uses."""
+
+    def meter(self) -> Meter | None:
+        """What counts the use of one oneshot as its output comes; None where nothing is told."""
+        ...
+
+
+def prompt_bytes(request: OneshotRequest) -> bytes:
+    """The prompt as it is fed to a standard input."""
+    return request.prompt.encode("utf-8", "surrogatepass")
+
+
+def prompt_argument(request: OneshotRequest) -> str:
+    """The prompt as one argument; a long one is pointed to instead."""
+    if len(prompt_bytes(request)) > _MAX_PROMPT_ARGUMENT:
+        return f"Read the file {request.prompt_file} and do what it says."
+    return request.prompt.replace("\0", "")
+
+
 def build_environment(
     request: OneshotRequest, names: Iterable[str] = (), fixed: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The agent's whole environment: an allow-list, variables passed through by name, `fixed`, and the request.
 
-    Nothing else is inherited, so no GIT_* and no LOGIST_* of the caller; the request's LOGIST_* always win.
+    Nothing else is inherited, so no GIT_* and no LOGIST_* of the caller; the request's own always win.
     """
     passed = inherited(request.environ, (*request.settings.env, *names))
     return passed | dict(fixed or {}) | _request_variables(request)
@@ -115,7 +151,7 @@ def _request_variables(request: OneshotRequest) -> dict[str, str]:
         "LOGIST_PHASE": request.phase,
         "LOGIST_OBJECTIVE": request.objective,
         "LOGIST_MODEL": request.settings.model or "",
-        "LOGIST_WORKSPACE": str(request.workspace),
+        **inside(request.workspace),
         "LOGIST_PROMPT_FILE": str(request.prompt_file),
         "LOGIST_REPLY_FILE": str(request.reply_file),
         "LOGIST_STEP_TOKEN": request.token,

@@ -256,6 +256,7 @@ def _described(wanted: Wanted, file: JobFile | None, render: Render | None, conf
 
 def _source(path: Path | None, revision: str | None) -> SourceRequest:
     """Where the first content comes from: a folder with a repository of its own is one, any other is copied."""
+    from logist.job_files import is_git
     from logist.models.manifest import SourceKind
     from logist.workspace_creation import SourceRequest
 
@@ -266,7 +267,7 @@ def _source(path: Path | None, revision: str | None) -> SourceRequest:
     if not path.is_dir():
         raise UsageProblem(f"the source {path} is not a folder", "name a git repository or a folder on this machine")
     bare = (path / "HEAD").is_file() and (path / "objects").is_dir()
-    if (path / ".git").exists() or bare:
+    if is_git(f"{path}/.git") or bare:
         return SourceRequest(kind=SourceKind.GIT, path=path.resolve(), revision=revision)
     if revision is not None:
         raise UsageProblem(f"--revision needs a git repository, and {path} is none", "leave it out to copy the folder")

@@ -132,7 +132,9 @@ class Invocation:
         return load_configuration(Path.cwd(), os.environ, explicit)
 
     @contextlib.contextmanager
-    def runtime(self, *, reporter: Reporter | None = None, stop: StopSwitch | None = None) -> Iterator[Runtime]:
+    def runtime(
+        self, *, reporter: Reporter | None = None, stop: StopSwitch | None = None, max_wait: float | None = None
+    ) -> Iterator[Runtime]:
         """Everything outside the job: store, configuration, and the adapter that runs commands on this machine."""
         from logist.clock import SystemClock
         from logist.events import NullReporter
@@ -151,6 +153,7 @@ class Invocation:
                 stop=stop or StopSwitch(),
                 environ=os.environ,
                 prompts_dir=config.prompts,
+                max_wait=max_wait,
             )
 
     def log_folders(self) -> Iterator[Path]:

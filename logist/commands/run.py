@@ -72,6 +72,12 @@ def _show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Sho
     metavar="DURATION",
     help="Of a job: stop after this long, resumable, with exit code 124. Of a spec: the limit of each chunk.",
 )
+@click.option(
+    "--max-wait",
+    type=Duration(),
+    metavar="DURATION",
+    help="Of a job: how long to wait, in all, for a busy provider of a model. Default: the role's.",
+)
 @click.option("--chunk", multiple=True, metavar="ID", help="Spec: only this chunk, without state; auto: by the array.")
 @click.option(
     "--concurrency", default="1", show_default=True, metavar="N", help="Spec: chunks at once; auto: a CPU each."
@@ -100,6 +106,7 @@ def run(
     as_json: bool,
     progress: str,
     timeout: float | None,
+    max_wait: float | None,
     chunk: tuple[str, ...],
     concurrency: str,
     no_merge: bool,
@@ -137,10 +144,12 @@ def run(
         allow_outside=allow_outside,
     )
     if job is not None and is_spec_target(job):
+        if max_wait is not None:
+            raise UsageProblem(f"--max-wait is for a job, and {job} is a spec", "leave it out")
         return run_target(job, options, progress=show.progress, verbose=verbose)
     if given := options.given():
         raise UsageProblem(f"{given[0]} is for a spec, and {job or 'the selected job'} is a job", "leave it out")
-    return _drive(invocation, job, show, timeout=timeout)
+    return _drive(invocation, job, show, timeout=timeout, max_wait=max_wait)
 
 
 @click.command()
@@ -188,6 +197,7 @@ def _drive(
     single_step: bool = False,
     reply: Reply | None = None,
     timeout: float | None = None,
+    max_wait: float | None = None,
 ) -> int:
     from logist.console.reporters import open_reporter
     from logist.job_processor import run_job
@@ -196,7 +206,7 @@ def _drive(
     job_id, stop = invocation.job_id(job), StopSwitch()
     with (
         open_reporter(show.progress, environ=os.environ, verbose=show.verbose) as reporter,
-        invocation.runtime(reporter=reporter, stop=stop) as runtime,
+        invocation.runtime(reporter=reporter, stop=stop, max_wait=max_wait) as runtime,
         stop_on_signals(stop),
         stop_after(stop, timeout),
     ):

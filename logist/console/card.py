@@ -325,13 +325,22 @@ def _check(check: CheckResult) -> Line:
 
 def _budget(budget: BudgetLine) -> Line:
     spent, limit = amount(budget.name, budget.spent), budget.limit
+    note = _uncertain(budget)
     if limit is None:
-        return line(f"{budget.name} {spent}")
+        return line(f"{budget.name} {spent}{note}")
     share = budget.spent / limit if limit else 1.0
     text = f"{spent}/{amount(budget.name, limit)}"
     if share >= 1 and (limit or budget.spent):
-        return line(f"{budget.name} ", Span(f"{text} used up", "bad"))
-    return line(f"{budget.name} ", Span(text, "warn" if share >= 0.8 and limit else ""))
+        return line(f"{budget.name} ", Span(f"{text} used up", "bad"), note)
+    return line(f"{budget.name} ", Span(text, "warn" if share >= 0.8 and limit else ""), note)
+
+
+def _uncertain(budget: BudgetLine) -> str:
+    """What of a cost was not billed."""
+    parts = [f"{amount(budget.name, budget.estimated)} of it estimated"] if budget.estimated else []
+    if budget.unpriced:
+        parts.append(f"{budget.unpriced} {'oneshot' if budget.unpriced == 1 else 'oneshots'} of unknown price")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def amount(name: str, value: float) -> str:

@@ -19,7 +19,7 @@ from logist.durations import format_duration
 from logist.events import Event
 from logist.lifecycle import Trigger
 from logist.models.manifest import CheckResult
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 from logist.plain_text import plain_text, plain_values
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from logist.durations import parse_duration
 from logist.models.manifest import MAX_TEXT, Budget, Check, JobId, Phase, Roles, Text
@@ -16,6 +16,8 @@ from logist.models.record import Record
 #: What an argument of `argv` may hold in braces.
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "reply_file", "model", "role")
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+#: What an argument of `resume` may hold, and one of them must.
+SESSION_PLACEHOLDER = "{session}"
 #: Names that `[agents.NAME]` can't take.
 BUILT_IN_AGENTS = ("command", "playbook")
 
@@ -59,7 +61,8 @@ def _roles_table(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        role: _seconds_in("timeout", "idle_timeout", inside=f"{role}.")(settings) for role, settings in value.items()
+        role: _seconds_in("timeout", "idle_timeout", "max_wait", inside=f"{role}.")(settings)
+        for role, settings in value.items()
     }
 
 
@@ -74,6 +77,34 @@ AgentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
+def _path(value: str) -> str:
+    if not all(part and part == part.strip() for part in value.split(".")):
+        raise ValueError(f"{value[:60]!r} is no dotted path; write the keys down to the value, like result.text")
+    return value
+
+
+#: Where a value stands in JSON: keys, and places in lists (0 is the first, -1 the last), with dots between them.
+DottedPath = Annotated[str, StringConstraints(max_length=500), AfterValidator(_path)]
+
+
+class UsagePaths(Record):
+    """Where a program's JSON output says what it used."""
+
+    input: DottedPath | None = None
+    output: DottedPath | None = None
+    cached: DottedPath | None = None
+    #: US dollars.
+    cost: DottedPath | None = None
+    #: The figures are those of the whole session, and not of one oneshot.
+    cumulative: bool = False
+
+    @model_validator(mode="after")
+    def _names_a_figure(self) -> UsagePaths:
+        if self.cumulative and not (self.input or self.output or self.cached or self.cost):
+            raise ValueError("cumulative says nothing without the path of input, output, cached or cost")
+        return self
+
+
 class AgentDefinition(Record):
     """An agent of the configuration: any program that takes a prompt. Give either `argv` or `shell`."""
 
@@ -81,10 +112,24 @@ class AgentDefinition(Record):
     argv: tuple[Annotated[str, StringConstraints(max_length=MAX_TEXT)], ...] = ()
     #: A line for /bin/sh; it finds the same values in LOGIST_* variables.
     shell: Annotated[str, StringConstraints(max_length=MAX_TEXT)] | None = None
-    #: How the prompt is given. `argument`: where {prompt} stands, else as the last argument.
-    prompt: Literal["stdin", "none", "argument"] = "stdin"
+    #: How the prompt is given. `argument`: where {prompt} stands, else as the last argument; `file`: so with
+    #: {prompt_file}.
+    prompt: Literal["stdin", "argument", "file", "none"] = "stdin"
     #: `required`: a reply file or a fenced reply. `exit_code`: without a reply file, 0 is COMPLETED and else RETRY.
     reply: Literal["required", "exit_code"] = "required"
+    #: What it prints: text, of which all is its final text; one JSON object; or one on each line.
+    output: Literal["text", "json", "ndjson"] = "text"
+    #: Where the final text stands in that object; of several, in the last that has it and that `text_where` fits.
+    text_path: DottedPath | None = None
+    #: Values that the object with the final text has, by path: {"role" = "assistant"}.
+    text_where: dict[DottedPath, str | int | bool] = Field(default_factory=dict)
+    #: Where an error stands: a text, a true, an HTTP status, or an object.
+    error_path: DottedPath | None = None
+    #: Where the session's name stands.
+    session_path: DottedPath | None = None
+    usage: UsagePaths = UsagePaths()
+    #: Arguments that are added when a session is gone on with; {session} is filled in.
+    resume: tuple[Annotated[str, StringConstraints(max_length=MAX_TEXT)], ...] = ()
     #: Fixed environment variables.
     env: dict[VariableName, str] = Field(default_factory=dict)
     #: Names of variables that are passed through from the caller.
@@ -109,6 +154,29 @@ class AgentDefinition(Record):
             raise ValueError(f"argv has the unknown placeholder {{{unknown[0]}}}; there are {known}")
         if "prompt" in used and self.prompt != "argument":
             raise ValueError('{prompt} in argv needs prompt = "argument"')
+        return self
+
+    @model_validator(mode="after")
+    def _output_can_be_read(self) -> AgentDefinition:
+        read = ("text_path", "text_where", "error_path", "session_path", "usage")
+        if self.output == "text":
+            given = [name for name in read if name in self.model_fields_set]
+            if given:
+                raise ValueError(f'{given[0]} needs output = "json" or "ndjson"')
+        elif self.text_path is None:
+            raise ValueError(f'output = "{self.output}" needs text_path, where the final text stands')
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_can_be_gone_on_with(self) -> AgentDefinition:
+        if not self.resume:
+            return self
+        if not any(SESSION_PLACEHOLDER in argument for argument in self.resume):
+            raise ValueError("resume must say where {session} stands")
+        if self.session_path is None:
+            raise ValueError("resume needs session_path, where the session's name stands in the output")
+        if self.shell is not None:
+            raise ValueError("a shell line takes no arguments to resume; use argv")
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 from logist.lifecycle import Trigger
 from logist.models.manifest import CheckResult, CommitId, Reason, ReasonCode, Role, Text, Verdict
 from logist.models.record import Record
-from logist.models.reply import Usage
+from logist.models.usage import Usage
 
 #: The manifest's changed fields as they stand in JSON.
 Change = dict[str, Any]
@@ -99,6 +99,8 @@ class Exited(Record):
     usage: Usage
     agent: str
     argv: tuple[str, ...] = ()
+    #: What the agent's program itself says came of it, where it does.
+    outcome: str | None = None
     #: Set when the verdict is Logist's own: the agent gave none that counts.
     failure: ReasonCode | None = None
     #: The evidence is written from the workspace after this record: trusted only within the same boot.

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, PositiveInt, StringCo
 from logist.chunks import Halt
 from logist.lifecycle import JobStatus
 from logist.models.record import Record
+from logist.models.usage import AgentSession
 
 SCHEMA_VERSION = 1
 JOB_ID_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -119,6 +120,8 @@ class Phase(Record):
     instructions: Text = ""
     #: Run after the job's own checks, in this phase only.
     checks: tuple[Check, ...] = ()
+    #: Work that leaves the files as they were when the phase began is not COMPLETED, whatever the worker says.
+    requires_change: bool = False
     #: The spec of a render. This and all below is for renders only.
     spec: WorkspaceFile | None = None
     #: Chunks that run at the same time.
@@ -156,6 +159,12 @@ class RoleSettings(Record):
     idle_timeout: Limit | None = None
     #: Names of environment variables that are passed through beside the allow-list.
     env: tuple[Line, ...] = ()
+    #: Arguments that are added to the command line of an agent CLI.
+    args: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
+    #: Whether a worker that is asked again goes on in its session, where its CLI can. A supervisor's is always fresh.
+    session: Literal["resume", "fresh"] = "resume"
+    #: How long to wait, in all, for a provider that says "later"; then a human is asked.
+    max_wait: Limit = 900.0
 
 
 class Roles(Record):
@@ -176,7 +185,7 @@ class Budget(Record):
 
     steps: PositiveInt | None = 30
     time: Limit | None = None
-    #: US dollars, as far as agents report them.
+    #: US dollars, as far as agents report them or their prices are known.
     cost: Limit | None = None
     tokens: PositiveInt | None = None
     #: Domain retries: attempts after a RETRY verdict or red checks, per phase.
@@ -188,8 +197,13 @@ class Spent(Record):
 
     steps: int = 0
     time: float = 0.0
+    #: What agents billed, and what was estimated where they did not.
     cost: float = 0.0
+    #: The estimated part of `cost`.
+    estimated_cost: float = 0.0
     tokens: int = 0
+    #: Oneshots of which neither agent nor prices told the cost.
+    unpriced: int = 0
     #: In this phase.
     retries: int = 0
 
@@ -294,12 +308,16 @@ class JobManifest(Record):
     attempt: int = 0
     #: Finished steps by role since the last rerun: the turn of a scripted agent.
     turns: dict[Role, int] = Field(default_factory=dict)
+    #: The sessions that the agents of the roles may go on with: those that know the workspace as it is.
+    sessions: dict[Role, AgentSession] = Field(default_factory=dict)
     #: Counts reruns.
     line: int = 1
     #: Evidence commits: the job's start and its newest, and the newest one's tree.
     baseline: CommitId
     head: CommitId
     tree: CommitId
+    #: The tree with which the current phase began; None in jobs that were made before it was kept.
+    phase_tree: CommitId | None = None
     #: Boot in which `head` became the workspace's content; after another boot the workspace is restored first.
     boot_id: str = ""
     #: The first paths of the workspace that the newest work's evidence leaves out, and why.

@@ -22,11 +22,3 @@ class Reply(Record):
     #: Relative paths of regular files in the workspace.
     evidence_files: Annotated[tuple[EvidencePath, ...], Field(max_length=10_000)] = ()
     summary_for_supervisor: Text = ""
-
-
-class Usage(Record):
-    """What one oneshot cost, as far as the agent said. None is unknown, never zero."""
-
-    cost: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None

@@ -1,0 +1,128 @@
+"""Claude Code (`claude -p`): stream-json out, the prompt on standard input. Measured with 2.1.197 and 2.1.329."""
+
+from __future__ import annotations
+
+from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.json_output import Values, count_at, json_lines, list_at, number_at, table_at, text_at
+from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.models.manifest import Role
+from logist.models.usage import Usage
+
+#: A result whose `subtype` is one of these met a limit of the program's own.
+_LIMITS = ("error_max_turns", "error_max_budget_usd")
+_GONE = "No conversation found"
+#: Options that say what it may do.
+_PERMITTING = frozenset({"--allowedTools", "--allowed-tools", "--permission-mode", "--dangerously-skip-permissions"})
+
+
+class Claude(Cli):
+    """Claude Code."""
+
+    name = program = "claude"
+    install = "npm install -g @anthropic-ai/claude-code"
+    tested = ("2.1.",)
+    prompt = "stdin"
+    passes = (
+        *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"),
+        *("CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR", "IS_SANDBOX"),
+    )
+    #: By itself it tries ten times, for three minutes, even with a key that is refused.
+    fixed = (("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_MAX_RETRIES", "4"))
+    resumes = True
+    streams = True
+
+    def argv(self, asked: Asked) -> tuple[str, ...]:
+        """A print-mode oneshot. A worker may edit files and run commands; a supervisor may only look.
+
+        A role whose `args` say what it may do is given nothing beside it.
+        """
+        settings = asked.request.settings
+        works = asked.request.role is Role.WORKER
+        mode = "acceptEdits" if works else "plan"
+        argv = ["claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", mode]
+        if works and not any(word.partition("=")[0] in _PERMITTING for word in settings.args):
+            argv += ["--allowedTools", "Bash"]
+        if settings.model:
+            argv += ["--model", settings.model]
+        if asked.session:
+            argv += ["--resume", asked.session]
+        return tuple(argv)
+
+    def report(self, output: CliOutput) -> Report:
+        """The last `result` event; a run that printed none came to no result, whatever its exit code."""
+        events = list(json_lines(output.stdout))
+        session = next((text_at(event, "session_id") for event in events if "session_id" in event), None) or None
+        results = [event for event in events if event.get("type") == "result"]
+        if not results:
+            return _without_result(output, events)._replace(session=session)
+        result = results[-1]
+        outcome, detail = _outcome(result, looks_only=_mode(events) == "plan")
+        return Report(
+            outcome,
+            text=text_at(result, "result") if outcome is Outcome.OK else "",
+            detail=detail,
+            usage=_usage(result),
+            cumulative=("cost",),
+            session=None if _GONE in detail else session,
+        )
+
+    def streamed(self, event: Values) -> tuple[str, Usage] | None:
+        """The use that an answer of the model is told with; of each answer the last word counts."""
+        name = text_at(event, "message", "id") if event.get("type") == "assistant" else ""
+        return (name, _usage(table_at(event, "message"))) if name else None
+
+    def chat(self, session: str) -> tuple[str, ...]:
+        """Its own terminal, in that session."""
+        return ("claude", "--resume", session)
+
+
+def _mode(events: list[Values]) -> str:
+    started = [event for event in events if event.get("type") == "system" and event.get("subtype") == "init"]
+    return text_at(started[0], "permissionMode") if started else ""
+
+
+def _without_result(output: CliOutput, events: list[Values]) -> Report:
+    last = events[-1] if events else {}
+    status = count_at(last, "error_status")
+    if last.get("subtype") == "api_retry" and status is not None:
+        return Report(outcome_of_status(status), detail=f"it was still trying again after HTTP status {status}")
+    return without_result(output, _GONE)
+
+
+def _outcome(result: Values, *, looks_only: bool) -> tuple[Outcome, str]:
+    said, subtype = text_at(result, "result"), text_at(result, "subtype")
+    denied = {text_at(denial, "tool_name") for denial in list_at(result, "permission_denials")}
+    if subtype in _LIMITS:
+        return Outcome.LIMIT, f"it met its own limit ({subtype})"
+    # `subtype` is "success" even where the provider refused: `is_error` tells.
+    if result.get("is_error") is True or subtype != "success":
+        return _failure(result, said or "; ".join(map(str, list_at(result, "errors"))) or subtype)
+    # Who may only look loses nothing by a refusal: some of its tools are always refused.
+    if denied and not looks_only:
+        return Outcome.PERMISSION_DENIED, f"it was not allowed to use {', '.join(sorted(denied))}; allow it with args"
+    return Outcome.OK, ""
+
+
+def _failure(result: Values, said: str) -> tuple[Outcome, str]:
+    status = count_at(result, "api_error_status")
+    if status is not None:
+        return outcome_of_status(status), said
+    if _GONE in said:
+        return Outcome.NO_RESULT, f"its session is gone: {said}"
+    if text_at(result, "subtype") == "error_during_execution":
+        return Outcome.KILLED, said
+    return outcome_of_message(said) or Outcome.SERVER, said
+
+
+def _usage(result: Values) -> Usage:
+    counts = [count_at(result, "usage", name) for name in ("input_tokens", "cache_creation_input_tokens")]
+    cached = count_at(result, "usage", "cache_read_input_tokens")
+    known = [count for count in (*counts, cached) if count is not None]
+    cost = number_at(result, "total_cost_usd")
+    return Usage(
+        cost=cost,
+        cost_is=None if cost is None else "billed",
+        input_tokens=sum(known) if known else None,
+        output_tokens=count_at(result, "usage", "output_tokens"),
+        cached_tokens=cached,
+    )

@@ -1,0 +1,223 @@
+"""The agent CLIs: what all of them have in common. What sets one apart is a small module of its own, a `Cli`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from logist.agents.json_output import Values
+from logist.agents.metering import Meter
+from logist.agents.oneshot import (
+    MAX_RECEIVED,
+    Answer,
+    AnswerKind,
+    OneshotRequest,
+    build_environment,
+    prompt_argument,
+    prompt_bytes,
+    spell_command,
+)
+from logist.agents.outcome import BLOCKED, LATER, Outcome, Report, outcome_of_message, session_of, used_in
+from logist.agents.prices import with_price
+from logist.agents.reading import find_reply, read_reply_file
+from logist.agents.versions import installed_version
+from logist.errors import AgentUnavailable
+from logist.execution import Command, CommandResult, Ended
+from logist.models.manifest import RoleSettings
+from logist.models.usage import Usage
+from logist.plain_text import first_part, last_part, plain_text
+
+#: How programs reach a provider from behind a proxy, and whom they trust.
+_NETWORK = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+    *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"),
+)
+#: No colours, no questions, and no line that is broken to fit a terminal.
+_PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100000", "GIT_TERMINAL_PROMPT": "0"}
+_MAX_DETAIL = 1_000
+#: Bytes of a program's messages that are looked through for its error.
+_MAX_SAID = 20_000
+#: What a shell calls the ends by SIGHUP, SIGINT, SIGABRT, SIGKILL, SIGSEGV and SIGTERM.
+_SIGNALLED = (129, 130, 134, 137, 139, 143)
+_ERROR_LINE = re.compile(r"^.{0,60}error\b.*", re.IGNORECASE | re.MULTILINE)
+
+
+class Asked(NamedTuple):
+    """What an argv is spelled from."""
+
+    request: OneshotRequest
+    #: The prompt as one argument; a long one is pointed to instead.
+    prompt: str
+    #: The session to go on with; None begins a new one.
+    session: str | None
+    #: The program's version as it names it itself; None: unknown, taken for the newest.
+    version: str | None = None
+
+
+class CliOutput(NamedTuple):
+    """What a program left behind once it ended by itself."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int
+    #: Where it was asked to put files of its own.
+    step_dir: Path
+
+
+def without_result(output: CliOutput, gone: str) -> Report:
+    """The report on a program that ended before it came to any result.
+
+    `gone` is what it says of a session that it no longer has.
+    """
+    said = plain_text(output.stderr[-_MAX_SAID:] or output.stdout[-_MAX_SAID:])
+    if gone in said:
+        return Report(Outcome.NO_RESULT, detail="its session is gone")
+    if output.exit_code in _SIGNALLED:
+        return Report(Outcome.KILLED, detail=f"it was killed (exit code {output.exit_code})")
+    if output.exit_code != 0 and not output.stdout.strip():
+        line = _ERROR_LINE.search(said)
+        if line is None:
+            # First what was wrong, then how it is used.
+            return Report(Outcome.CONFIG, detail=first_part(said.strip(), 200) or f"exit code {output.exit_code}")
+        return Report(outcome_of_message(line[0]) or Outcome.CONFIG, detail=line[0].strip())
+    return Report(Outcome.NO_RESULT, detail=f"no result was printed (exit code {output.exit_code})")
+
+
+class Cli(ABC):
+    """One agent CLI: how it is called, and what its output means. No side effects."""
+
+    #: The name by which roles call it, its program, and the command that installs it.
+    name: str
+    program: str
+    install: str
+    #: The beginnings of the versions that were tested.
+    tested: tuple[str, ...] = ()
+    #: How it is asked for its version; empty: with `--version`.
+    version_argv: tuple[str, ...] = ()
+    #: Its generations are called in different ways: `Asked.version` is what it printed.
+    by_version: bool = False
+    #: How it takes its prompt. `argument` and `file`: its argv says where.
+    prompt: Literal["stdin", "argument", "file"] = "stdin"
+    #: Environment variables that are passed on to it (keys, addresses, folders), and those that are always set.
+    passes: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, str], ...] = ()
+    #: Whether a session can be gone on with by a oneshot.
+    resumes: bool = False
+    #: Whether it tells while it runs what it uses: see `streamed`.
+    streams: bool = False
+
+    @abstractmethod
+    def argv(self, asked: Asked) -> tuple[str, ...]:
+        """The command line of one oneshot."""
+
+    @abstractmethod
+    def report(self, output: CliOutput) -> Report:
+        """What the output says; never raises on whatever it is."""
+
+    def streamed(self, event: Values) -> tuple[str, Usage] | None:  # noqa: ARG002 - this one tells nothing
+        """What one event of its output says was used, under a name by which a later one replaces it."""
+        return None
+
+    def chat(self, session: str) -> tuple[str, ...]:  # noqa: ARG002 - this one has none
+        """The command line by which a human takes the session over; empty: there is none."""
+        return ()
+
+    def installed(self, environ: Mapping[str, str]) -> str | None:
+        """The version that is installed; None: it is not there, or names none."""
+        return installed_version(self.version_argv or (self.program, "--version"), environ)
+
+
+@dataclass(frozen=True)
+class CliAgent:
+    """An agent CLI as an agent."""
+
+    cli: Cli
+    scripted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The CLI's name."""
+        return self.cli.name
+
+    def check(self, settings: RoleSettings) -> None:  # noqa: ARG002 - the models that a provider has are not known here
+        """Raise AgentUnavailable when its program is not installed."""
+        if shutil.which(self.cli.program) is None:
+            raise AgentUnavailable(
+                f"the program {self.cli.program} of the agent {self.name} was not found",
+                f"install it: {self.cli.install}",
+            )
+
+    def spell(self, request: OneshotRequest) -> Command:
+        """One oneshot, in the role's session where that is to be gone on with."""
+        session = request.session.id if request.session is not None and self.cli.resumes else None
+        version = self.cli.installed(request.environ) if self.cli.by_version else None
+        asked = Asked(request, prompt_argument(request), session, version)
+        return spell_command(
+            request,
+            environment=build_environment(request, (*_NETWORK, *self.cli.passes), {**_PLAIN, **dict(self.cli.fixed)}),
+            argv=(*self.cli.argv(asked), *request.settings.args),
+            stdin=prompt_bytes(request) if self.cli.prompt == "stdin" else None,
+        )
+
+    def meter(self) -> Meter | None:
+        """What counts its use as its output comes, where the CLI streams that."""
+        return Meter(self.cli.streamed) if self.cli.streams else None
+
+    def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
+        """The program's own account first; only when that is fine does a reply count: its file, else the final text."""
+        report = self._report(request, result)
+        answer = _understood(request, result, report)
+        return replace(
+            answer,
+            outcome=report.outcome,
+            usage=with_price(used_in(request.session, report), request.settings.model),
+            session=session_of(self.name, request.session, report) if self.cli.resumes else None,
+            retry_after=report.retry_after,
+        )
+
+    def _report(self, request: OneshotRequest, result: CommandResult) -> Report:
+        if result.ended not in (Ended.EXITED, Ended.TIMED_OUT):
+            return Report(Outcome.KILLED, detail=f"the command was not run to its end: {result.detail}")
+        output = CliOutput(result.stdout.kept, result.stderr.kept, result.exit_code or 0, request.step_dir)
+        report = self.cli.report(output)
+        if result.ended is Ended.TIMED_OUT:
+            # What it had used until then is used.
+            return report._replace(outcome=Outcome.TIMEOUT, detail=f"the command was stopped: {result.detail}")
+        return report
+
+
+def _understood(request: OneshotRequest, result: CommandResult, report: Report) -> Answer:
+    if report.outcome not in (Outcome.OK, Outcome.NO_RESULT):
+        return refused(result, report)
+    reading, source = read_reply_file(request.workspace, request.reply_file, request.token), "file"
+    if reading is None:
+        if report.outcome is Outcome.NO_RESULT:
+            return _without_reply("unreadable", f"no_result: {report.detail or 'nothing that counts'}", result)
+        reading, source = find_reply(report.text, request.token), "text"
+    if reading.reply is not None:
+        return Answer(reading.reply, "reply", source=source)
+    return Answer(None, "unreadable", reading.problem, source, received=reading.received[-MAX_RECEIVED:])
+
+
+def refused(result: CommandResult, report: Report) -> Answer:
+    """The answer where the program itself says that it came to nothing: no reply counts, wherever it stands."""
+    return _without_reply(_kind(report.outcome), f"{report.outcome}: {plain_text(report.detail)[:_MAX_DETAIL]}", result)
+
+
+def _kind(outcome: Outcome) -> AnswerKind:
+    if outcome in BLOCKED:
+        return "blocked"
+    if outcome is Outcome.TIMEOUT:
+        return "timeout"
+    return "transient" if outcome in LATER or outcome is Outcome.KILLED else "failed"
+
+
+def _without_reply(kind: AnswerKind, problem: str, result: CommandResult) -> Answer:
+    said = last_part(result.stderr.kept, MAX_RECEIVED // 2).strip() or last_part(result.stdout.kept, MAX_RECEIVED // 2)
+    return Answer(None, kind, problem=problem, received=said.strip())

@@ -1,0 +1,78 @@
+"""OpenAI Codex (`codex exec --json`): JSON lines out, the prompt on standard input. Measured with 0.169.0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.json_output import Values, after_gap, count_at, json_lines, table_at, text_at
+from logist.agents.outcome import Outcome, Report, outcome_of_message
+from logist.models.manifest import Role
+from logist.models.usage import Usage
+
+
+class Codex(Cli):
+    """OpenAI Codex. What its sandbox refuses is seen by the agent alone: only the evidence tells."""
+
+    name = program = "codex"
+    install = "npm install -g @openai/codex"
+    tested = ("0.169.",)
+    prompt = "stdin"
+    passes = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME")
+    resumes = True
+
+    def argv(self, asked: Asked) -> tuple[str, ...]:
+        """One `exec`. A worker may write in its workspace; a supervisor may only look."""
+        settings = asked.request.settings
+        sandbox = "workspace-write" if asked.request.role is Role.WORKER else "read-only"
+        argv = ["codex", "exec"]
+        if asked.session:
+            argv += ["resume", asked.session]
+        # As a setting: `resume` has no option for the sandbox.
+        argv += ["-", "--json", "--skip-git-repo-check", "-c", f'sandbox_mode="{sandbox}"']
+        if settings.model:
+            argv += ["--model", settings.model]
+        return tuple(argv)
+
+    def report(self, output: CliOutput) -> Report:
+        """The last turn's end; `error` events before it are retries and warnings."""
+        events = list(json_lines(output.stdout))
+        session = next((text_at(event, "thread_id") for event in events if event.get("type") == "thread.started"), None)
+        ends = [event for event in events if event.get("type") in ("turn.completed", "turn.failed")]
+        if not ends:
+            return without_result(output, "no rollout found")._replace(session=session or None)
+        end = ends[-1]
+        failed = end.get("type") == "turn.failed"
+        said = text_at(end, "error", "message") or "its turn failed"
+        return Report(
+            _outcome_of(said) if failed else Outcome.OK,
+            text="" if failed else _last_message(json_lines(after_gap(output.stdout))),
+            detail=said if failed else "",
+            usage=_usage(end),
+            cumulative=("input_tokens", "output_tokens", "cached_tokens"),
+            session=session or None,
+        )
+
+    def chat(self, session: str) -> tuple[str, ...]:
+        """Its own terminal, in that session."""
+        return ("codex", "resume", session)
+
+
+def _outcome_of(said: str) -> Outcome:
+    if said.startswith("Missing environment variable"):
+        return Outcome.AUTH
+    return outcome_of_message(said) or Outcome.SERVER
+
+
+def _last_message(events: Iterable[Values]) -> str:
+    items = [table_at(event, "item") for event in events if event.get("type") == "item.completed"]
+    messages = [text_at(item, "text") for item in items if item.get("type") == "agent_message"]
+    return messages[-1] if messages else ""
+
+
+def _usage(end: Values) -> Usage:
+    return Usage(
+        input_tokens=count_at(end, "usage", "input_tokens"),
+        output_tokens=count_at(end, "usage", "output_tokens"),
+        cached_tokens=count_at(end, "usage", "cached_input_tokens"),
+    )

@@ -1,0 +1,111 @@
+"""GitHub Copilot CLI (`copilot --output-format json`): JSON lines out, the prompt on stdin. Measured with 1.0.102."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.json_output import Values, after_gap, count_at, json_lines, json_object, table_at, text_at
+from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.models.manifest import Role
+from logist.models.usage import Usage
+
+#: It tells what it used in a file alone.
+_USAGE_FILE = "copilot-usage.json"
+_MAX_USAGE = 1_000_000
+#: How a refusal by the rules of a supervisor ends.
+_LOOKING = ("rules: `write`", "rules: `shell`")
+
+
+class Copilot(Cli):
+    """GitHub Copilot CLI."""
+
+    name = program = "copilot"
+    install = "npm install -g @github/copilot"
+    tested = ("1.0.",)
+    prompt = "stdin"
+    passes = (
+        *("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN", "COPILOT_HOME", "COPILOT_OFFLINE", "COPILOT_MODEL"),
+        *("COPILOT_PROVIDER_TYPE", "COPILOT_PROVIDER_BASE_URL", "COPILOT_PROVIDER_API_KEY"),
+        *("COPILOT_PROVIDER_BEARER_TOKEN", "COPILOT_PROVIDER_WIRE_API"),
+    )
+    fixed = (("COPILOT_AUTO_UPDATE", "false"),)
+    resumes = True
+
+    def argv(self, asked: Asked) -> tuple[str, ...]:
+        """A oneshot that reads its prompt from its input. A worker may do anything; a supervisor may only look."""
+        settings = asked.request.settings
+        argv = ["copilot", "--output-format", "json", "--no-color", "--no-ask-user"]
+        argv += ["--usage-output-file", str(asked.request.step_dir / _USAGE_FILE)]
+        worker = asked.request.role is Role.WORKER
+        argv += ["--allow-all"] if worker else ["--allow-all-tools", "--deny-tool=write", "--deny-tool=shell"]
+        if settings.model:
+            argv += ["--model", settings.model]
+        if asked.session:
+            argv += [f"--resume={asked.session}"]
+        return tuple(argv)
+
+    def report(self, output: CliOutput) -> Report:
+        """The `result` event and the errors before it; its counts are those of the whole session."""
+        events = list(json_lines(output.stdout))
+        results = [event for event in events if event.get("type") == "result"]
+        if not results:
+            return without_result(output, "No session")
+        outcome, detail = _outcome(results[-1], events)
+        text = _final_text(json_lines(after_gap(output.stdout)))
+        if outcome is Outcome.OK and not text:
+            outcome, detail = Outcome.NO_RESULT, "it ended without a final text"
+        return Report(
+            outcome,
+            text=text if outcome is Outcome.OK else "",
+            detail=detail,
+            usage=_usage(output.step_dir / _USAGE_FILE),
+            cumulative=("input_tokens", "output_tokens", "cached_tokens"),
+            session=text_at(results[-1], "sessionId") or None,
+        )
+
+    def chat(self, session: str) -> tuple[str, ...]:
+        """Its own terminal, in that session."""
+        return ("copilot", f"--resume={session}")
+
+
+def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
+    errors = [table_at(event, "data") for event in events if event.get("type") == "session.error"]
+    if errors:
+        said, status = text_at(errors[-1], "message"), count_at(errors[-1], "statusCode")
+        if status is not None and outcome_of_message(said) is not Outcome.QUOTA:
+            return outcome_of_status(status), said or f"HTTP status {status}"
+        return outcome_of_message(said) or Outcome.SERVER, said or "it ended with an error"
+    code = count_at(result, "exitCode")
+    if code != 0:
+        return Outcome.SERVER, f"it ended with exit code {code}"
+    refusals = [table_at(event, "data", "error") for event in events if event.get("type") == "tool.execution_complete"]
+    refused = [text_at(error, "message") for error in refusals if error.get("code") == "denied"]
+    # A supervisor, who may only look, loses nothing by a refusal.
+    if any(not said.endswith(_LOOKING) for said in refused):
+        return Outcome.PERMISSION_DENIED, f"it was not allowed to do all it tried: {refused[0]}"
+    return Outcome.OK, ""
+
+
+def _final_text(events: Iterable[Values]) -> str:
+    messages = [event for event in events if event.get("type") == "assistant.message"]
+    return text_at(messages[-1], "data", "content") if messages else ""
+
+
+def _usage(path: Path) -> Usage:
+    try:
+        with path.open("rb") as file:
+            told = json_object(file.read(_MAX_USAGE)) or {}
+    except OSError:
+        return Usage()
+    models = [table_at(model, "usage") for model in table_at(told, "modelMetrics").values()]
+    if not models:
+        return Usage()
+
+    def total(name: str) -> int:
+        return sum(count_at(model, name) or 0 for model in models)
+
+    return Usage(
+        input_tokens=total("inputTokens"), output_tokens=total("outputTokens"), cached_tokens=total("cacheReadTokens")
+    )

@@ -1,0 +1,47 @@
+"""Counts what a oneshot uses while it still runs, where its program streams that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from logist.agents.json_output import Values, json_lines
+from logist.models.usage import Usage
+
+#: What one event says was used, under a name by which a later event replaces it; None: nothing.
+Streamed = Callable[[Values], tuple[str, Usage] | None]
+#: Bytes of a line that is not whole yet; a longer one tells of no use.
+_LONGEST = 1 << 20
+
+
+class Meter:
+    """What the standard output of one oneshot has told of its use so far."""
+
+    def __init__(self, streamed: Streamed) -> None:
+        self._streamed = streamed
+        self._rest = b""
+        self._used: dict[str, Usage] = {}
+
+    def feed(self, data: bytes) -> None:
+        """Take the next part of the output."""
+        whole, newline, rest = data.rpartition(b"\n")
+        if not newline:
+            self._rest = (self._rest + rest)[-_LONGEST:]
+            return
+        for event in json_lines(self._rest + whole):
+            found = self._streamed(event)
+            if found is not None:
+                self._used[found[0]] = found[1]
+        self._rest = rest[-_LONGEST:]
+
+    @property
+    def usage(self) -> Usage:
+        """All of it together."""
+        return _sum(self._used)
+
+
+def _sum(used: Mapping[str, Usage]) -> Usage:
+    def total(name: str) -> float | None:
+        known = [getattr(each, name) for each in used.values() if getattr(each, name) is not None]
+        return sum(known) if known else None
+
+    return Usage.model_validate({name: total(name) for name in ("cost", "input_tokens", "output_tokens")})

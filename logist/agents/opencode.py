@@ -1,0 +1,126 @@
+"""opencode (`opencode run --format json`): JSON lines out, the prompt on standard input. Measured with 1.18.33."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.json_output import Values, after_gap, count_at, json_lines, number_at, table_at, text_at
+from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.models.manifest import Role
+from logist.models.usage import Usage
+
+#: A supervisor is its agent `plan`, which may not edit, but by itself may write by a shell or another agent. What is
+#: forbidden is not even offered; whatever would have to be asked for, with nobody there, ends the run.
+_MAY = {"edit": "deny", "bash": "deny", "task": "deny", "external_directory": "allow"}
+_LOOKING = {"agent": {"plan": {"permission": _MAY}}}
+#: How the refusal of a tool begins: by a rule, and because nobody was there to allow it.
+_REFUSED = ("The user has specified a rule which prevents", "The user rejected permission")
+#: What it counts as written by the model.
+_WRITTEN = ("output", "reasoning")
+
+
+class OpenCode(Cli):
+    """opencode."""
+
+    name = program = "opencode"
+    install = "npm install -g opencode-ai"
+    tested = ("1.18.",)
+    prompt = "stdin"
+    passes = (
+        *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
+        *("OPENROUTER_API_KEY", "GROQ_API_KEY", "OPENCODE_API_KEY", "OPENCODE_CONFIG", "OPENCODE_CONFIG_DIR"),
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
+    )
+    fixed = (("OPENCODE_DISABLE_AUTOUPDATE", "true"), ("OPENCODE_CONFIG_CONTENT", json.dumps(_LOOKING)))
+    resumes = True
+
+    def argv(self, asked: Asked) -> tuple[str, ...]:
+        """One `run`. A worker may do what is not forbidden; a supervisor is the agent `plan`, who may only look."""
+        settings = asked.request.settings
+        argv = ["opencode", "run", "--format", "json"]
+        argv += ["--auto"] if asked.request.role is Role.WORKER else ["--agent", "plan"]
+        if settings.model:
+            argv += ["--model", settings.model]
+        if asked.session:
+            argv += ["--session", asked.session]
+        return tuple(argv)
+
+    def report(self, output: CliOutput) -> Report:
+        """The last step's end, where nothing failed; what was used is counted up over the steps."""
+        events = list(json_lines(output.stdout))
+        session = next((text_at(event, "sessionID") for event in events if "sessionID" in event), None) or None
+        errors = [event for event in events if event.get("type") == "error"]
+        steps = [event for event in events if event.get("type") == "step_finish"]
+        if not errors and not steps:
+            return without_result(output, "Session not found")._replace(session=session)
+        outcome, detail = _failure(errors[-1]) if errors else _outcome(steps[-1], events)
+        return Report(
+            outcome,
+            text=_final_text(json_lines(after_gap(output.stdout))) if outcome is Outcome.OK else "",
+            detail=detail,
+            usage=_usage(steps),
+            session=session,
+            retry_after=_retry_after(errors[-1]) if errors else None,
+        )
+
+    def chat(self, session: str) -> tuple[str, ...]:
+        """Its own terminal, in that session."""
+        return ("opencode", "--session", session)
+
+
+def _failure(event: Values) -> tuple[Outcome, str]:
+    error = table_at(event, "error")
+    said = text_at(error, "data", "message") or text_at(error, "name") or "it ended with an error"
+    status = count_at(error, "data", "statusCode")
+    if status is not None and outcome_of_message(said) is not Outcome.QUOTA:
+        return outcome_of_status(status), said
+    return outcome_of_message(said) or Outcome.SERVER, said
+
+
+def _retry_after(event: Values) -> float | None:
+    seconds = text_at(event, "error", "data", "responseHeaders", "retry-after")
+    return float(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 8 else None
+
+
+def _outcome(last: Values, events: list[Values]) -> tuple[Outcome, str]:
+    refusals = [text_at(event, "part", "state", "error") for event in events if event.get("type") == "tool_use"]
+    refused = [said for said in refusals if said.startswith(_REFUSED)]
+    if refused:
+        return Outcome.PERMISSION_DENIED, f"it was not allowed to do all it tried: {refused[0]}"
+    reason = text_at(last, "part", "reason")
+    if reason != "stop":
+        return Outcome.NO_RESULT, f"its last step did not end it (reason: {reason})"
+    return Outcome.OK, ""
+
+
+def _final_text(events: Iterable[Values]) -> str:
+    """The text of its last message."""
+    parts = [table_at(event, "part") for event in events if event.get("type") == "text"]
+    last = text_at(parts[-1], "messageID") if parts else ""
+    return "".join(text_at(part, "text") for part in parts if text_at(part, "messageID") == last)
+
+
+def _usage(steps: list[Values]) -> Usage:
+    cost = _sum(number_at(step, "part", "cost") for step in steps)
+    cached = [_sum(count_at(step, "part", "tokens", "cache", name) for step in steps) for name in ("read", "write")]
+    new = _sum(count_at(step, "part", "tokens", "input") for step in steps)
+    return Usage(
+        # It counts a model that it has no prices of as free.
+        cost=cost or None,
+        cost_is="billed" if cost else None,
+        input_tokens=_whole(_sum((new, *cached))),
+        output_tokens=_whole(_sum(count_at(step, "part", "tokens", name) for step in steps for name in _WRITTEN)),
+        cached_tokens=_whole(cached[0]),
+    )
+
+
+def _sum(counts: Iterable[float | None]) -> float | None:
+    """The sum of those that are known; None when none is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _whole(count: float | None) -> int | None:
+    return None if count is None else int(count)

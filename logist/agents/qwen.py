@@ -1,0 +1,86 @@
+"""Qwen Code (`qwen -o stream-json`): JSON lines out, the prompt on standard input. Measured with 0.24.4."""
+
+from __future__ import annotations
+
+from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.json_output import Values, count_at, json_lines, list_at, text_at
+from logist.agents.outcome import Outcome, Report, outcome_of_message
+from logist.models.manifest import Role
+from logist.models.usage import Usage
+from logist.plain_text import last_part
+
+#: Its exit codes for the limits that it can be given: turns, and time or tools. It prints no result then.
+_LIMITS = (53, 55)
+
+
+class Qwen(Cli):
+    """Qwen Code."""
+
+    name = program = "qwen"
+    install = "npm install -g @qwen-code/qwen-code"
+    tested = ("0.24.",)
+    prompt = "stdin"
+    passes = (
+        *("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY", "BAILIAN_CODING_PLAN_API_KEY"),
+        *("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "GEMINI_API_KEY", "GOOGLE_API_KEY", "QWEN_HOME"),
+    )
+    fixed = (("QWEN_CODE_SUPPRESS_YOLO_WARNING", "1"),)
+    resumes = True
+
+    def argv(self, asked: Asked) -> tuple[str, ...]:
+        """A oneshot that reads its prompt from its input. A worker may do anything; a supervisor may only look."""
+        settings = asked.request.settings
+        mode = "yolo" if asked.request.role is Role.WORKER else "plan"
+        argv = ["qwen", "-o", "stream-json", "--approval-mode", mode]
+        if settings.model:
+            argv += ["--model", settings.model]
+        if asked.session:
+            argv += ["--resume", asked.session]
+        return tuple(argv)
+
+    def report(self, output: CliOutput) -> Report:
+        """The last `result` event; its counts are those of the whole session."""
+        events = list(json_lines(output.stdout))
+        session = next((text_at(event, "session_id") for event in events if "session_id" in event), None) or None
+        results = [event for event in events if event.get("type") == "result"]
+        if output.exit_code in _LIMITS:
+            return Report(
+                Outcome.LIMIT, detail=last_part(output.stderr, 200) or "it met its own limit", session=session
+            )
+        if not results:
+            return without_result(output, "No saved session found")._replace(session=session)
+        result = results[-1]
+        outcome, detail = _outcome(result, events)
+        return Report(
+            outcome,
+            text=text_at(result, "result") if outcome is Outcome.OK else "",
+            detail=detail,
+            usage=_usage(result),
+            cumulative=("input_tokens", "output_tokens", "cached_tokens"),
+            session=session,
+        )
+
+    def chat(self, session: str) -> tuple[str, ...]:
+        """Its own terminal, in that session."""
+        return ("qwen", "--resume", session)
+
+
+def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
+    subtype = text_at(result, "subtype")
+    if result.get("is_error") is True or subtype != "success":
+        said = text_at(result, "error", "message") or text_at(result, "result") or subtype or "it ended with an error"
+        return outcome_of_message(said) or Outcome.SERVER, said
+    denied = {text_at(denial, "tool_name") for denial in list_at(result, "permission_denials")}
+    # Who may only look loses nothing by a refusal.
+    looks_only = any(text_at(event, "permission_mode") == "plan" for event in events)
+    if denied and not looks_only:
+        return Outcome.PERMISSION_DENIED, f"it was not allowed to use {', '.join(sorted(denied))}"
+    return Outcome.OK, ""
+
+
+def _usage(result: Values) -> Usage:
+    return Usage(
+        input_tokens=count_at(result, "usage", "input_tokens"),
+        output_tokens=count_at(result, "usage", "output_tokens"),
+        cached_tokens=count_at(result, "usage", "cache_read_input_tokens"),
+    )

@@ -1,0 +1,34 @@
+"""Hands the terminal to a program of the user's own, and waits for it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from logist.errors import AgentUnavailable
+
+
+def hand_over(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> int:
+    """Run a program in this terminal until it ends; its exit code, 128+n for signal n.
+
+    Ctrl-C is the program's alone. Raises AgentUnavailable when it can't be started.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        # Ignored signals would be inherited: the program gets them back as they were.
+        code = subprocess.run(
+            argv, cwd=cwd, env=dict(env), check=False, preexec_fn=lambda: _give_back(before)
+        ).returncode
+    except OSError as error:
+        raise AgentUnavailable(
+            f"{argv[0]} can't be started: {(error.strerror or str(error)).lower()}", "install it, or correct PATH"
+        ) from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
+def _give_back(handler: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)

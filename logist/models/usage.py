@@ -1,0 +1,61 @@
+"""What oneshots use of a model, and the sessions in which they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from logist.models.record import Record
+
+Count = Annotated[int, Field(ge=0)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Usage(Record):
+    """What one oneshot used, as far as the agent said. None is unknown, never zero."""
+
+    #: US dollars.
+    cost: Dollars | None = None
+    #: Tokens; those that were read from a cache are part of the input.
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    #: `billed`: the agent's own figure. `estimated`: from a list of prices. None: the cost is unknown.
+    cost_is: Literal["billed", "estimated"] | None = None
+
+
+class AgentSession(Record):
+    """A session that an agent keeps, and that a later oneshot can go on with."""
+
+    agent: Annotated[str, StringConstraints(max_length=500)]
+    #: The program's own name for it.
+    id: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^-\s][^\s]*$")]
+    #: What the program has counted in it so far.
+    usage: Usage = Usage()
+
+
+#: The counts of a usage, by name.
+Counted = Literal["cost", "input_tokens", "output_tokens", "cached_tokens"]
+
+
+def used_since(before: Usage, total: Usage, cumulative: Iterable[Counted]) -> Usage:
+    """What was used since `before`, where some counts are those of the whole session.
+
+    A count that fell was begun anew by the program: then it is what was used. So is a cost that is the very same:
+    claude 2.1.197 counts dollars for each process, 2.1.329 for the session, and two answers rarely cost nothing.
+    """
+    changed: dict[str, object] = {}
+    for name in cumulative:
+        earlier, now = getattr(before, name), getattr(total, name)
+        if earlier is None or now is None or now < earlier or (name == "cost" and now == earlier):
+            continue
+        changed[name] = round(now - earlier, 9)
+    return total.model_copy(update=changed)
+
+
+def latest(before: Usage, total: Usage) -> Usage:
+    """The newest count of each kind: what a program did not tell this time is as it was."""
+    told = {name: value for name, value in total if value is not None}
+    return before.model_copy(update=told)

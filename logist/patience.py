@@ -1,0 +1,66 @@
+"""How long it is waited for a command or a provider that says "later", before a human is asked. Drives `tenacity`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_exponential
+
+Attempt = TypeVar("Attempt")
+
+#: How often a command that could not run is tried.
+TRANSIENT_ATTEMPTS = 5
+#: Seconds: the upper bound of the first random wait, doubled each time, and the longest one.
+BACKOFF_START = 1.0
+BACKOFF_LIMIT = 60.0
+
+
+class Later(NamedTuple):
+    """An attempt that is worth making again."""
+
+    #: It was the provider who was busy: that takes as long as it takes, within the role's patience.
+    by_provider: bool
+    #: Seconds that it asked for.
+    after: float | None = None
+
+
+def ask_patiently(
+    ask: Callable[[], Attempt],
+    later: Callable[[Attempt], Later | None],
+    *,
+    max_wait: float,
+    before_wait: Callable[[Attempt, float], None],
+    sleep: Callable[[float], None],
+) -> Attempt:
+    """`ask` until `later` says of an attempt that it stands; the last attempt when patience is over. In seconds.
+
+    A provider is waited for as long as it asks for, else with growing random pauses, for `max_wait` in all. Anything
+    else that could not run is tried a few times. `before_wait` is told each pause, `sleep` makes it.
+    """
+    backoff = wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT)
+
+    def result_of(state: RetryCallState) -> Attempt:
+        assert state.outcome is not None
+        made: Attempt = state.outcome.result()
+        return made
+
+    def pause(state: RetryCallState) -> float:
+        wanted = later(result_of(state))
+        return max(backoff(state), (wanted.after if wanted else None) or 0.0)
+
+    def is_over(state: RetryCallState) -> bool:
+        wanted = later(result_of(state))
+        if wanted is not None and wanted.by_provider:
+            return state.idle_for + state.upcoming_sleep > max_wait
+        return state.attempt_number >= TRANSIENT_ATTEMPTS
+
+    retrying = Retrying(
+        retry=retry_if_result(lambda made: later(made) is not None),
+        wait=pause,
+        stop=is_over,
+        sleep=sleep,
+        before_sleep=lambda state: before_wait(result_of(state), state.upcoming_sleep),
+        retry_error_callback=result_of,
+    )
+    return retrying(ask)

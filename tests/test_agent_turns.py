@@ -1,0 +1,196 @@
+"""What an agent CLI's own account means for a job: sessions, repairs, waiting, and what only a human can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import by_turn, say
+from stage import Stage, refused, result, staged
+
+from logist import interventions
+from logist.console.card import card_text
+from logist.errors import ExitCode
+from logist.events import AttemptFailed
+from logist.job_report import build_report
+from logist.models.history import AttemptFailed as AttemptFailedRecord
+from logist.models.history import Exited
+from logist.models.manifest import Budget, Phase, ReasonCode, Role, RoleSettings
+from logist.models.usage import Counted, Usage, latest, used_since
+
+CLAUDE = RoleSettings(agent="claude")
+DONE = {"action": "COMPLETED"}
+SAYS_DONE = '```json\n{"action": "COMPLETED", "summary_for_supervisor": "done"}\n```'
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with staged(tmp_path, monkeypatch) as ready:
+        yield ready
+
+
+def test_a_worker_that_is_asked_again_goes_on_in_its_session(stage: Stage) -> None:
+    stage.plays({"events": [result()], "reply": DONE})
+    objects = by_turn(say("RETRY", "add a test"), say("COMPLETED"))
+    stage.jobs.create(worker=CLAUDE, supervisor=objects)
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    first, second = stage.calls
+    assert "--resume" not in first["argv"]
+    assert second["argv"][second["argv"].index("--resume") + 1] == "s-1"
+    assert "add a test" in second["prompt"]
+    assert "Do it well" in second["prompt"]
+    assert manifest.sessions[Role.WORKER].id == "s-1"
+
+
+def test_a_fresh_session_is_begun_where_that_is_asked_for(stage: Stage) -> None:
+    stage.plays({"events": [result()], "reply": DONE})
+    objects = by_turn(say("RETRY", "add a test"), say("COMPLETED"))
+    stage.jobs.create(worker=RoleSettings(agent="claude", session="fresh"), supervisor=objects)
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    assert all("--resume" not in call["argv"] for call in stage.calls)
+
+
+def test_a_supervisor_judges_afresh_and_may_only_look(stage: Stage) -> None:
+    retry = '```json\n{"action": "RETRY", "summary_for_supervisor": "not yet"}\n```'
+    stage.plays({"events": [result(retry)]}, {"events": [result(SAYS_DONE)]})
+    stage.jobs.create(worker="true", supervisor=CLAUDE)
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    assert [call["argv"][call["argv"].index("--permission-mode") + 1] for call in stage.calls] == ["plan", "plan"]
+    assert all("--resume" not in call["argv"] for call in stage.calls)
+    assert Role.SUPERVISOR not in manifest.sessions
+
+
+def test_a_reply_that_can_t_be_read_is_asked_for_alone_in_the_same_session(stage: Stage) -> None:
+    stage.plays({"events": [result("I think I am done.")]}, {"events": [result(SAYS_DONE)]})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    first, second = stage.calls
+    assert second["argv"][-2:] == ["--resume", "s-1"]
+    assert "could not be used" in second["prompt"]
+    assert "Do it well" not in second["prompt"]
+    assert len(second["prompt"]) < len(first["prompt"])
+
+
+def test_a_session_that_counts_all_its_cost_is_charged_for_what_is_new(stage: Stage) -> None:
+    stage.plays(
+        {"events": [result(total_cost_usd=0.01)], "reply": DONE},
+        {"events": [result(total_cost_usd=0.03)], "reply": DONE},
+    )
+    stage.jobs.create(worker=CLAUDE, supervisor=by_turn(say("RETRY", "again"), say("COMPLETED")))
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    # 0.01 and 0.02; tokens are counted for each process.
+    assert (manifest.spent.cost, manifest.spent.tokens) == (0.03, 260)
+    assert (manifest.spent.estimated_cost, manifest.spent.unpriced) == (0.0, 0)
+
+
+def test_what_a_session_did_not_count_anew_is_not_charged_again() -> None:
+    before = Usage(cost=0.5, input_tokens=2000, output_tokens=100)
+    tokens: tuple[Counted, ...] = ("input_tokens", "output_tokens")
+    assert used_since(before, Usage(input_tokens=2000, output_tokens=150), tokens) == Usage(
+        input_tokens=0, output_tokens=50
+    )
+    assert used_since(before, Usage(input_tokens=900, output_tokens=150), ()) == Usage(
+        input_tokens=900, output_tokens=150
+    )
+    assert used_since(before, Usage(cost=0.2), ("cost",)).cost == 0.2
+    assert latest(before, Usage(output_tokens=120)) == Usage(cost=0.5, input_tokens=2000, output_tokens=120)
+
+
+def test_what_nobody_prices_is_told_as_unknown(stage: Stage) -> None:
+    stage.plays({"events": [result(total_cost_usd=None)], "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    assert (manifest.spent.cost, manifest.spent.unpriced) == (0.0, 1)
+    report = build_report(stage.jobs.store, "job")
+    shown = card_text(report, width=200, color=False, encoding="utf-8", exit_code=None)
+    assert "cost $0.00 (1 oneshot of unknown price)" in shown
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (refused(401, "Invalid API key"), "auth"),
+        (refused(404, "no such model"), "model_not_found"),
+        (refused(402, "credit balance is too low"), "quota"),
+        (result(permission_denials=[{"tool_name": "Bash"}]), "permission_denied"),
+    ],
+)
+def test_what_only_a_human_can_mend_is_asked_once(stage: Stage, event: dict[str, Any], outcome: str) -> None:
+    stage.plays({"events": [event], "exit_code": 0, "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert len(stage.calls) == 1
+    assert manifest.reason.code is ReasonCode.AGENT_FAILED
+    assert outcome in manifest.reason.sentence
+    [exited] = [record for record in stage.jobs.records() if isinstance(record, Exited)]
+    assert exited.outcome == outcome
+
+
+def test_a_busy_provider_is_waited_for_and_counts_as_no_failure(stage: Stage) -> None:
+    busy = {"events": [refused(429, "rate limit")], "exit_code": 1}
+    stage.plays(*[busy] * 7, {"events": [result()], "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"), budget=Budget(retries=0))
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    waits = [event.retry_in for event in stage.jobs.reporter.events if isinstance(event, AttemptFailed)]
+    assert len(waits) == 7
+    assert all(wait is not None for wait in waits)
+    assert (manifest.spent.retries, manifest.spent.steps) == (0, 2)
+
+
+def test_a_provider_that_is_busy_for_longer_than_the_role_waits_needs_a_human(stage: Stage) -> None:
+    stage.plays({"events": [refused(529, "overloaded")], "exit_code": 1})
+    stage.jobs.create(worker=RoleSettings(agent="claude", max_wait=30.0), supervisor=say("COMPLETED"))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert manifest.reason.code is ReasonCode.AGENT_FAILED
+    waits = [event.retry_in or 0.0 for event in stage.jobs.reporter.events if isinstance(event, AttemptFailed)]
+    assert 0 < sum(waits) <= 30.0
+
+
+def test_a_oneshot_that_uses_up_the_budget_is_stopped_while_it_runs(stage: Stage) -> None:
+    said = {"id": "m-1", "usage": {"input_tokens": 5_000, "output_tokens": 10}}
+    stage.plays({"events": [{"type": "assistant", "message": said}], "write": {"half.txt": "half"}, "hangs": True})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"), budget=Budget(tokens=1_000))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert manifest.reason.code is ReasonCode.BUDGET_COST
+    assert "5010 of 1000 tokens" in manifest.reason.sentence
+    assert (manifest.spent.tokens, manifest.spent.steps) == (5_010, 1)
+    assert (stage.jobs.workspace() / "half.txt").read_text(encoding="utf-8") == "half"
+
+
+def test_what_is_not_billed_is_estimated_and_told_apart(stage: Stage) -> None:
+    stage.plays({"events": [result(total_cost_usd=None)], "reply": DONE})
+    stage.jobs.create(worker=RoleSettings(agent="claude", model="claude-sonnet-4-5"), supervisor=say("COMPLETED"))
+    spent = stage.jobs.run_to(ExitCode.SUCCESS).spent
+    assert spent.cost == spent.estimated_cost > 0
+    assert spent.unpriced == 0
+
+
+def test_work_that_is_taken_back_takes_the_session_with_it(stage: Stage) -> None:
+    stage.plays({"events": [result()], "reply": {"action": "STUCK"}})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).sessions
+    interventions.rerun_job(stage.jobs.runtime, "job")
+    assert not stage.jobs.store.load("job").sessions
+    stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert all("--resume" not in call["argv"] for call in stage.calls)
+
+
+def test_work_that_changed_nothing_is_not_done_where_a_change_is_required(stage: Stage) -> None:
+    stage.plays({"events": [result()], "reply": DONE}, {"events": [result()], "reply": DONE, "write": {"a.txt": "a"}})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"), phases=[Phase(name="main", requires_change=True)])
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    assert manifest.spent.retries == 1
+    assert "nothing changed" in stage.calls[1]["prompt"]
+
+
+def test_a_program_that_prints_what_is_not_known_is_kept_whole_and_comes_to_nothing(stage: Stage) -> None:
+    stage.plays({"events": [{"type": "something new", "text": SAYS_DONE}]})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert manifest.reason.code is ReasonCode.REPLY_UNREADABLE
+    failed = [record for record in stage.jobs.records() if isinstance(record, AttemptFailedRecord)]
+    assert all("no_result" in record.detail for record in failed)
+    log = stage.jobs.store.paths("job").step_dir(1, "worker", 1) / "stdout.log"
+    assert "something new" in log.read_text(encoding="utf-8")
