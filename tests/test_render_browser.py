@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import json
 import os
 import stat
 import subprocess
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from pictures import SCRIPT, bars, colour, picture, pixels
 
 from logist.errors import BrowserMissing, RenderFailed, UsageProblem
+from logist.render import cbor
 from logist.render.browser import Browser, find_browser, install_hint
 from logist.render.launch import RunningBrowser, open_browser
 from logist.render.options import Mode, RenderOptions, Warmup
@@ -332,13 +332,13 @@ def line() -> Iterator[Line]:
 
 
 def message(**values: object) -> bytes:
-    return json.dumps(values).encode() + b"\0"
+    return cbor.encode(values)
 
 
 def test_a_command_is_sent_as_one_message_and_its_result_comes_back(line: Line) -> None:
     line.say(message(id=1, result={"answer": "é\u2028"}))
     assert line.connection.call("A.do", {"x": 1}, session="s", timeout=5) == {"answer": "é\u2028"}
-    assert json.loads(os.read(line.heard, 1000).rstrip(b"\0")) == {
+    assert cbor.decode(os.read(line.heard, 1000)) == {
         "id": 1,
         "method": "A.do",
         "params": {"x": 1},
@@ -370,11 +370,13 @@ def test_what_a_listener_raises_ends_the_call_and_loses_no_message(line: Line) -
         raise RenderFailed("it crashed", "hint")
 
     line.connection.listen("s", fall_over)
-    line.say(message(method="B.crashed", sessionId="s") + message(id=2, result={"fine": True}) + b'{"id": 3, ')
+    line.say(message(method="B.crashed", sessionId="s") + message(id=2, result={"fine": True}))
+    whole = message(id=3, result={"fine": True})
+    line.say(whole[:9])
     with pytest.raises(RenderFailed, match="it crashed"):
         line.connection.call("A.do", timeout=60)
     assert line.connection.call("A.do", timeout=60) == {"fine": True}
-    line.say(b'"result": {"fine": true}}\0')
+    line.say(whole[9:])
     assert line.connection.call("A.do", timeout=60) == {"fine": True}
 
 
@@ -407,6 +409,50 @@ def test_a_death_is_noticed_while_the_line_stays_open(line: Line) -> None:
     line.death = "it fell over"
     with pytest.raises(ConnectionLostError, match="it fell over"):
         line.connection.call("A.do", timeout=60)
+
+
+#: What the browser's own scripts can hold.
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 31), (1 << 31) - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(JSON_VALUES)
+def test_what_is_written_for_the_browser_is_read_as_the_same(value: object) -> None:
+    assert cbor.decode(cbor.encode(value)) == value
+
+
+@given(JSON_VALUES, st.data())
+def test_a_message_that_is_broken_is_never_taken_for_another_error(value: object, data: st.DataObject) -> None:
+    whole = cbor.encode({"v": value})
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(ValueError, match=r"^it |^something "):
+        cbor.decode(whole[:cut])
+    at = data.draw(st.integers(0, len(whole) - 1))
+    broken = whole[:at] + data.draw(st.binary(min_size=1, max_size=3)) + whole[at + 1 :]
+    with contextlib.suppress(ValueError):
+        cbor.decode(broken)
+
+
+def test_a_whole_number_is_one_however_it_is_written() -> None:
+    assert repr(cbor.decode(cbor.encode([1.0, -0.0, 2.5, 1e300]))) == "[1, 0, 2.5, 1e+300]"
+
+
+def test_binary_data_comes_as_it_is() -> None:
+    inside = b"\xbf\x64data\xd6\x44\x00\x01\xfe\xff\xff"
+    assert cbor.decode(cbor.ENVELOPE + len(inside).to_bytes(4, "big") + inside) == {"data": b"\x00\x01\xfe\xff"}
+
+
+def test_a_browser_that_speaks_otherwise_is_told(line: Line) -> None:
+    line.say(b'{"id": 1, "result": {}}\0')
+    with pytest.raises(ConnectionLostError, match="can't be read: it does not begin with an envelope"):
+        line.connection.call("A.do", timeout=5)
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5), st.data())

@@ -42,16 +42,15 @@ class Capture(Protocol):
 
 
 class _Pictures:
-    """Decodes pictures; one that is like the last is the same object."""
+    """One that is like the last is the same object."""
 
     def __init__(self) -> None:
-        self._text = ""
         self.last: bytes | None = None
 
-    def take(self, text: str) -> bytes:
-        """The bytes of a picture in base64."""
-        if self.last is None or text != self._text:
-            self._text, self.last = text, binascii.a2b_base64(text)
+    def take(self, picture: bytes) -> bytes:
+        """The picture, or the last one if that is the same."""
+        if self.last is None or picture != self.last:
+            self.last = picture
         return self.last
 
 
@@ -71,8 +70,8 @@ class BeginFrames:
         """The page as it is now, as a PNG; None: it has painted nothing yet."""
         # One frame for each of the composition's, whether it is seen or not: observers in the page count them. So it is
         # not asked first whether anything changed.
-        text = self._begin(ms, timeout, meanwhile, screenshot=_PNG).get("screenshotData")
-        return self._pictures.take(text) if text else self._pictures.last
+        picture = self._begin(ms, timeout, meanwhile, screenshot=_PNG).get("screenshotData")
+        return self._pictures.take(picture) if picture else self._pictures.last
 
     def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Show the page as it is now to nobody: what the compositor does next may depend on what it did before."""
@@ -123,4 +122,4 @@ class Canvases:
 
     def take(self, text: str) -> bytes:
         """The bytes of a picture in base64. Raises binascii.Error."""
-        return self._pictures.take(text)
+        return self._pictures.take(binascii.a2b_base64(text))

@@ -122,8 +122,9 @@ class Frames:
             self._queue.fail(error)
 
     def _make_frames(self) -> None:
-        queue = self._queue
-        with open_browser(self._browser, headless=self._options.headless, cancel=self._unwanted) as running:
+        queue, options = self._queue, self._options
+        size = (options.width, options.height)
+        with open_browser(self._browser, headless=options.headless, cancel=self._unwanted, size=size) as running:
             page = running.open_page(self._url, self._options)
             page.ready()
             if self._listen is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import shlex
@@ -53,6 +54,8 @@ _SAME_PIXELS = (
 _BEGIN_FRAMES = "--enable-begin-frame-control"
 #: Threads that draw one page; the browser takes no more.
 _MOST_DRAWING = 4
+#: Tiles that a page's picture is drawn in: as many as there may be threads.
+_TILES = 4
 #: Pages that need more memory for pictures than this find none in a container's /dev/shm.
 _ENOUGH_SHARED_MEMORY = 1 << 30
 #: FIFOs hold a whole picture: fewer switches between the processes.
@@ -86,18 +89,22 @@ def open_browser(
     headless: bool = True,
     environ: Mapping[str, str] | None = None,
     cancel: CancelCheck | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Iterator[RunningBrowser]:
     """Start `browser`; at the end of the block nothing of it is left. When `cancel` gives a reason it is killed.
 
-    `environ` (default: this process's) may name more flags in LOGIST_BROWSER_ARGS. Raises BrowserMissing when it can't
-    be started; when it dies later, calls to its pages raise RenderFailed.
+    It is quickest with pages of that `size` in pixels. `environ` (default: this process's) may name more flags in
+    LOGIST_BROWSER_ARGS. Raises BrowserMissing when it can't be started; when it dies later, calls to its pages raise
+    RenderFailed.
     """
     environ = os.environ if environ is None else environ
     if browser.headless_shell and not headless:
         raise BrowserMissing(f"{browser.path} has no window", "name a full browser with --browser, or render headless")
     with ExitStack() as stack:
         folder = stack.enter_context(private_folder(Path(tempfile.gettempdir()), _PREFIX))
-        process = _Process(browser, folder, _arguments(browser, folder, environ, headless=headless), environ, cancel)
+        process = _Process(
+            browser, folder, _arguments(browser, folder, environ, headless=headless, size=size), environ, cancel
+        )
         stack.callback(process.end)
         connection = Connection(process.to_browser, process.from_browser, process.death)
         yield RunningBrowser(connection, _first_answer(connection, browser, environ))
@@ -123,9 +130,15 @@ def _not_started(browser: Browser, why: str, environ: Mapping[str, str]) -> Brow
     return BrowserMissing(f"{browser.path} is no Chromium that can run here: {why}", hint)
 
 
-def _arguments(browser: Browser, folder: Path, environ: Mapping[str, str], *, headless: bool) -> list[str]:
-    arguments = ["--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}", *_QUIET, *_SAME_PIXELS]
+def _arguments(
+    browser: Browser, folder: Path, environ: Mapping[str, str], *, headless: bool, size: tuple[int, int] | None
+) -> list[str]:
+    arguments = ["--remote-debugging-pipe=cbor", f"--user-data-dir={folder / 'profile'}", *_QUIET, *_SAME_PIXELS]
     arguments.append(f"--num-raster-threads={min(processors(), _MOST_DRAWING)}")
+    if size is not None:
+        # By the page and not by the machine: how a page is cut into tiles may show in the last digit of a colour.
+        width, height = size
+        arguments += [f"--default-tile-width={width}", f"--default-tile-height={math.ceil(height / _TILES)}"]
     if browser.headless_shell:
         arguments.append(_BEGIN_FRAMES)
     elif headless:

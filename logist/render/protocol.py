@@ -1,17 +1,17 @@
-"""The browser's DevTools protocol over two pipes: JSON messages, each ended by a NUL byte. No port is opened."""
+"""The browser's DevTools protocol over two pipes, in its binary form. No port is opened."""
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import time
-from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-#: Parameters, results and events are whatever JSON the browser speaks.
+from logist.render import cbor
+
+#: Parameters, results and events are whatever the browser speaks: values of JSON, and bytes where JSON has base64.
 Values = dict[str, Any]
 #: Takes an event's name and its parameters.
 EventHandler = Callable[[str, Values], None]
@@ -48,9 +48,8 @@ class Connection:
         self._from = from_browser
         self._death = death
         self._numbers = count(1)
-        #: Messages that are whole, and the pieces of one that is not.
-        self._inbox: deque[bytes] = deque()
-        self._pieces: list[bytes] = []
+        #: Messages that have come, the last of them perhaps in part.
+        self._held = bytearray()
         self._answers: dict[int, Values] = {}
         self._handlers: dict[str, EventHandler] = {}
 
@@ -76,7 +75,7 @@ class Connection:
             message["params"] = params
         if session:
             message["sessionId"] = session
-        self._write(json.dumps(message, separators=(",", ":")).encode() + b"\0", time.monotonic() + timeout, method)
+        self._write(cbor.encode(message), time.monotonic() + timeout, method)
         return number
 
     def wait(self, number: int, *, timeout: float) -> Values:
@@ -111,11 +110,17 @@ class Connection:
                 raise ConnectionLostError(self._why_lost()) from error
 
     def _read(self, deadline: float) -> None:
-        """Take what has come, and hand out what is whole."""
-        if self._inbox:
-            # Taken out first: what a handler raises ends this call, and the messages behind it are for the next.
-            self._hand_out(json.loads(self._inbox.popleft()))
-            return
+        """Hand out the next message that is whole, or take what has come."""
+        try:
+            size = cbor.size_of(self._held)
+            if size is not None and size <= len(self._held):
+                message = cbor.decode(bytes(memoryview(self._held)[:size]))
+                # Taken out first: what a handler raises ends this call, and the messages behind it are for the next.
+                del self._held[:size]
+                self._hand_out(message)
+                return
+        except ValueError as error:
+            raise ConnectionLostError(f"the browser said what can't be read: {error}") from error
         self._await_pipe(self._from, select.POLLIN, deadline, "an answer")
         try:
             data = os.read(self._from, _READ)
@@ -123,12 +128,7 @@ class Connection:
             return
         if not data:
             raise ConnectionLostError(self._why_lost())
-        *ends, rest = data.split(b"\0")
-        for end in ends:
-            self._inbox.append(b"".join((*self._pieces, end)))
-            self._pieces.clear()
-        if rest:
-            self._pieces.append(rest)
+        self._held += data
 
     def _await_pipe(self, descriptor: int, event: int, deadline: float, what: str) -> None:
         poll = select.poll()
