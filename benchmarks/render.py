@@ -3,7 +3,8 @@
 The floor encodes the same frames, already in memory, with the same settings: a whole render is told beside it.
 Playwright drives the same browser, and its page is moved by the same contract; nothing is encoded there, so that its
 pictures are held against ours before they are encoded. Two pages are held against one only where the machine has
-processors for both; elsewhere their ratio is told and not judged.
+processors for both; elsewhere their ratio is told and not judged. Each of the two replays the frames that the other
+makes; what they gain without that (`--warmup none`, for pages that draw each frame from its number) is told too.
 
 Run: .venv/bin/python benchmarks/render.py [ROUNDS] [FRAMES]; it needs Playwright: pip install playwright
 """
@@ -29,7 +30,7 @@ from logist.render.contract import contract_script
 from logist.render.encode import video_writer
 from logist.render.encoders import settings_for
 from logist.render.frames import frames_of
-from logist.render.options import Mode, RenderOptions
+from logist.render.options import Mode, RenderOptions, Warmup
 from logist.render.rendering import render_part
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ class Bench:
         with frames_of(self.url, self.options, range(frames)) as made:
             self.pictures = [frame.png for frame in made]
 
-    def capture(self, pages: int) -> Timed:
+    def capture(self, pages: int, warmup: Warmup = Warmup.REPLAY) -> Timed:
         """Making pictures, from the first to the last."""
 
         def timed() -> float:
-            options = replace(self.options, concurrency=pages)
+            options = replace(self.options, concurrency=pages, warmup=warmup)
             with frames_of(self.url, options, range(options.frame_count)) as frames:
                 for _ in frames:
                     pass
@@ -170,6 +171,7 @@ class Bench:
         return {
             "one page": self.capture(1),
             "two pages": self.capture(2),
+            "two without replay": self.capture(2, Warmup.NONE),
             "Playwright": self.screenshots,
             "rendering": self.render,
             "encoding": self.encode,
@@ -186,6 +188,7 @@ def measured(case: Case, folder: Path, rounds: int, frames: int, playwright: Bro
         [
             ("one page, against Playwright", seconds["one page"], seconds["Playwright"], case.allowed),
             ("two pages, against one", seconds["two pages"], seconds["one page"], TWO_PAGES if judged else NOT_JUDGED),
+            ("the same without replay", seconds["two without replay"], seconds["one page"], NOT_JUDGED),
             ("rendering, against encoding alone", seconds["rendering"], seconds["encoding"], NOT_JUDGED),
         ],
     )

@@ -476,7 +476,15 @@ def test_only_fields_of_the_manifest_can_be_changed() -> None:
         "status": "RUNNING",
         "updated_at": "2026-03-01T00:00:00Z",
         "turns": {"worker": 1},
-        "spent": {"steps": 2, "time": 0.0, "cost": 0.0, "tokens": 0, "retries": 0},
+        "spent": {
+            "steps": 2,
+            "time": 0.0,
+            "cost": 0.0,
+            "estimated_cost": 0.0,
+            "tokens": 0,
+            "unpriced": 0,
+            "retries": 0,
+        },
     }
     with pytest.raises(TypeError, match="no field statsu"):
         change(statsu=JobStatus.RUNNING)

@@ -1049,7 +1049,7 @@ def test_what_a_page_throws_is_what_the_render_says(studio: Studio, script: str,
 def test_a_page_that_is_never_stable_is_told_from_one_that_is_slow(studio: Studio) -> None:
     body = "<script>window.helios = { seek() {}, waitUntilStable: () => new Promise(() => {}) }</script>"
     with pytest.raises(RenderFailed, match=r"still waits for helios\.waitUntilStable\(\)"):
-        studio.told(body, 1, timeout=Fraction(1))
+        studio.told(body, 1, timeout=Fraction(3))
 
 
 def test_timers_that_set_more_and_more_timers_end_the_render(studio: Studio) -> None:
