@@ -16,8 +16,8 @@ from logist.lifecycle import JobStatus
 from logist.models.manifest import Role
 from logist.runtime import Runtime, Session
 
-#: Runs a program in the terminal: its argv, its folder and its environment; returns its exit code.
-HandOver = Callable[[Sequence[str], Path, Mapping[str, str]], int]
+#: Runs a program in the terminal: its argv, folder, environment and inherited descriptors; returns its exit code.
+HandOver = Callable[[Sequence[str], Path, Mapping[str, str], Sequence[int]], int]
 _RESTING = (JobStatus.PENDING, JobStatus.INTERVENTION_REQUIRED)
 
 
@@ -37,7 +37,7 @@ def chat_with_worker(runtime: Runtime, job_id: str, hand_over: HandOver) -> Chat
         recover(session)
         argv = _command(session)
         environ = {name: value for name, value in runtime.environ.items() if not name.startswith(("GIT_", "LOGIST_"))}
-        exit_code = hand_over(argv, session.paths.workspace, environ)
+        exit_code = hand_over(argv, session.paths.workspace, environ, session.lease_fds)
         return Chat(exit_code, tuple(session.workspace.differs(session.manifest.head)))
 
 

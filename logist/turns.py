@@ -17,6 +17,7 @@ from logist import decision, events
 from logist.agents import find_agent
 from logist.agents.oneshot import Agent, Answer, Metered, OneshotRequest
 from logist.agents.outcome import LATER, Outcome
+from logist.agents.prices import with_price
 from logist.agents.reading import parse_reply
 from logist.errors import InvalidFile, WorkspaceFailed
 from logist.execution import Command, CommandResult, Ended, StreamResult
@@ -49,8 +50,6 @@ class _Attempt:
     command: Command
     result: CommandResult
     answer: Answer
-    #: It was stopped because it had used up a budget.
-    over_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def take_turn(session: Session) -> Exited:
         session.raise_if_stopped()
         made = _ask_patiently(session, problem)
         asked += 1
-        verdict = _own_verdict(made, asked)
+        verdict = _own_verdict(made, asked, overspent=_overspent(session, made))
         if made.answer.reply is not None or verdict is not None:
             return _record_exit(session, made, verdict)
         problem = _Problem(kind=_FAILURES[made.answer.kind], detail=_describe(made.answer))
@@ -192,7 +191,7 @@ def build_request(
         timeout=settings.timeout if left is None else max(1.0, min(settings.timeout, left)),
         environ=view.runtime.environ,
         lease_fds=view.lease_fds,
-        session=_session_of(view, role),
+        session=_session_of(view, role, problem),
     )
     # In its session an agent knows what it was asked: only the reply is asked for again.
     repair = problem is not None and problem.kind == "unreadable" and request.session is not None
@@ -201,11 +200,13 @@ def build_request(
     return find_agent(settings.agent, view.runtime.config), replace(request, prompt=prompt)
 
 
-def _session_of(view: JobView, role: Role) -> AgentSession | None:
-    """The session that `role` goes on with, None for a new one."""
+def _session_of(view: JobView, role: Role, problem: _Problem | None) -> AgentSession | None:
+    """The session that `role` goes on with, None for a new one. A supervisor's is for its words alone."""
     settings, known = view.manifest.job.roles.of(role), view.manifest.sessions.get(role)
-    usable = known is not None and known.agent == settings.agent and settings.session == "resume"
-    return known if usable else None
+    wanted = settings.session == "resume"
+    if role is Role.SUPERVISOR:
+        wanted = problem is not None and problem.kind == "unreadable"
+    return known if wanted and known is not None and known.agent == settings.agent else None
 
 
 def _sessions_after(session: Session, role: Role, known: AgentSession | None) -> dict[str, object]:
@@ -286,13 +287,30 @@ def _ask_patiently(session: Session, problem: _Problem | None) -> _Attempt:
 
     asked_for = session.runtime.max_wait
     settings = session.manifest.job.roles.of(session.manifest.next_role)
+
+    def ask() -> _Attempt:
+        nonlocal problem
+        made = _ask_once(session, problem)
+        if made.answer.kind == "transient":
+            # The workspace was put back: what was wrong with an earlier attempt went with its work.
+            problem = None
+        return made
+
+    def later(made: _Attempt) -> Later | None:
+        return None if _overspent(session, made) else _later(made)
+
     return ask_patiently(
-        lambda: _ask_once(session, problem),
-        _later,
+        ask,
+        later,
         max_wait=settings.max_wait if asked_for is None else asked_for,
         before_wait=note,
         sleep=lambda seconds: _wait(session, seconds),
     )
+
+
+def _overspent(session: Session, made: _Attempt) -> bool:
+    """Whether a budget of money is used up once an attempt is counted that is not counted yet."""
+    return decision.over_budget(session.manifest, made.answer.usage) is not None
 
 
 def _later(made: _Attempt) -> Later | None:
@@ -337,8 +355,11 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
             meter.feed(data)
         session.emit(events.OutputReceived(job_id=session.job_id, step=request.step, stream=stream, data=data))
 
+    def used() -> Usage:
+        return Usage() if meter is None else with_price(meter.usage, request.settings.model)
+
     def over_budget() -> str | None:
-        return None if meter is None else decision.over_budget(session.manifest, meter.usage)
+        return None if meter is None else decision.over_budget(session.manifest, used())
 
     result = session.runtime.adapter.run(
         replace(
@@ -351,17 +372,15 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
         on_output=received,
         on_started=started,
     )
-    if result.ended is Ended.CANCELED and meter is not None and session.stop_now() is None:
-        # What it did until then stays, and is paid for.
-        answer = Answer(None, "blocked", result.detail, usage=meter.usage, outcome=Outcome.LIMIT)
-        _keep_reply(request, answer)
-        return _Attempt(request, command, result, answer, over_budget=True)
-    if result.ended is Ended.CANCELED:
-        set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration)
+    if result.ended is Ended.CANCELED and (session.stop_now() is not None or over_budget() is None):
+        set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration, usage=used())
         raise Interrupted(result.detail)
     if result.survivors_killed:
         session.notice(f"{result.survivors_killed} process(es) outlived the {request.role} and were killed")
     answer = _checked_against_workspace(session, request, _read(agent, request, result))
+    if answer.usage == Usage():
+        # It had no last word, but was heard while it ran.
+        answer = replace(answer, usage=used())
     _keep_reply(request, answer)
     if answer.kind == "transient":
         _restore(session, _salvage(session, request.step, request.attempt))
@@ -369,6 +388,9 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
 
 
 def _read(agent: Agent, request: OneshotRequest, result: CommandResult) -> Answer:
+    if result.ended is Ended.CANCELED:
+        # By its budget. What it did until then stays, and is paid for.
+        return Answer(reply=None, kind="blocked", problem=result.detail, outcome=Outcome.LIMIT)
     if result.ended is Ended.LOST:
         return Answer(reply=None, kind="transient", problem=result.detail or "the command was lost")
     return agent.read(request, result)
@@ -493,11 +515,11 @@ def _put_back_changes(session: Session, request: OneshotRequest) -> str | None:
     return None
 
 
-def _own_verdict(made: _Attempt, asked: int) -> ReasonCode | None:
+def _own_verdict(made: _Attempt, asked: int, *, overspent: bool) -> ReasonCode | None:
     """The reason code when Logist must speak for the agent, None while it can be asked again or has answered."""
     if made.answer.reply is not None:
         return None
-    if made.over_budget:
+    if overspent:
         return ReasonCode.BUDGET_COST
     if made.answer.kind == "timeout":
         return ReasonCode.AGENT_TIMEOUT
@@ -537,13 +559,16 @@ def _record_exit(session: Session, made: _Attempt, failure: ReasonCode | None) -
         prompt_sha256=_sha256(request.prompt),
         outcome=answer.outcome,
         # A supervisor's next verdict is on other work, and is to be as fresh.
-        change=change(
-            **_sessions_after(session, request.role, answer.session if request.role is Role.WORKER else None)
-        ),
+        change=change(**_sessions_after(session, request.role, answer.session if _is_kept(request, answer) else None)),
     )
     # It becomes durable with the evidence's objects, before the evidence branch moves: see `finish_step`.
     session.job.record(exited, sync=False)
     return exited
+
+
+def _is_kept(request: OneshotRequest, answer: Answer) -> bool:
+    """Whether the session knows what is there: not that of work that was put back."""
+    return request.role is Role.WORKER and answer.kind != "transient"
 
 
 def _digest(stream: StreamResult) -> OutputDigest:
@@ -570,8 +595,8 @@ def _record_failure(session: Session, made: _Attempt, problem: _Problem, *, retr
         problem,
         made.result.duration,
         usage=answer.usage,
-        # The workspace was put back to what its last session knows.
-        known=_session_of(session, request.role) if answer.kind == "transient" else answer.session,
+        # A session would remember work that was put back.
+        known=None if answer.kind == "transient" else answer.session,
     )
     session.emit(
         events.AttemptFailed(
@@ -603,12 +628,14 @@ def ensure_workspace(session: Session) -> bool:
     return True
 
 
-def set_aside(session: Session, kind: AttemptFailure, detail: str, *, duration: float = 0.0) -> str | None:
+def set_aside(
+    session: Session, kind: AttemptFailure, detail: str, *, duration: float = 0.0, usage: Usage | None = None
+) -> str | None:
     """Keep an unfinished attempt's work under a ref, put the workspace back, and record it. Returns the commit."""
     step, attempt = session.manifest.step + 1, session.manifest.attempt + 1
     salvaged = _salvage(session, step, attempt)
     _restore(session, salvaged)
-    _fail(session, step, attempt, _Problem(kind, detail), duration, salvage=salvaged)
+    _fail(session, step, attempt, _Problem(kind, detail), duration, salvage=salvaged, usage=usage)
     if salvaged is not None:
         session.notice(f"unfinished work was kept as {salvaged[:12]} (refs/logist/salvage) and the workspace put back")
     return salvaged

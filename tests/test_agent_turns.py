@@ -194,3 +194,77 @@ def test_a_program_that_prints_what_is_not_known_is_kept_whole_and_comes_to_noth
     assert all("no_result" in record.detail for record in failed)
     log = stage.jobs.store.paths("job").step_dir(1, "worker", 1) / "stdout.log"
     assert "something new" in log.read_text(encoding="utf-8")
+
+
+def test_a_program_that_came_to_no_result_is_not_believed_by_its_reply_file(stage: Stage) -> None:
+    stage.plays({"events": [{"type": "system"}], "exit_code": 1, "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.code is ReasonCode.REPLY_UNREADABLE
+
+
+def test_work_that_was_put_back_is_neither_claimed_nor_remembered(stage: Stage) -> None:
+    stage.plays(
+        {"events": [result("no reply")], "write": {"a.txt": "a"}},
+        {"events": [refused(429, "rate limit")], "exit_code": 1},
+        {"events": [result()], "reply": DONE, "write": {"b.txt": "b"}},
+    )
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    repair, fresh = stage.calls[1:]
+    assert "still there" in repair["prompt"]
+    assert ("still there" in fresh["prompt"], "Do it well" in fresh["prompt"], "--resume" in fresh["argv"]) == (
+        False,
+        True,
+        False,
+    )
+    assert not (stage.jobs.workspace() / "a.txt").exists()
+
+
+def test_a_session_that_ended_in_waiting_too_long_is_not_gone_on_with(stage: Stage) -> None:
+    stage.plays({"events": [refused(529, "overloaded")], "exit_code": 1, "write": {"a.txt": "a"}})
+    stage.jobs.create(worker=RoleSettings(agent="claude", max_wait=1.0), supervisor=say("COMPLETED"))
+    assert not stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).sessions
+
+
+def test_a_supervisor_that_is_stopped_by_the_budget_leaves_the_work_as_it_was(stage: Stage) -> None:
+    said = {"id": "m-1", "usage": {"input_tokens": 5_000, "output_tokens": 10}}
+    stage.plays({"events": [{"type": "assistant", "message": said}], "write": {"a.txt": "spoiled"}, "hangs": True})
+    work = f"echo work > a.txt; {say('COMPLETED')}"
+    stage.jobs.create(worker=work, supervisor=CLAUDE, budget=Budget(tokens=1_000))
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.code is ReasonCode.BUDGET_COST
+    assert (stage.jobs.workspace() / "a.txt").read_text(encoding="utf-8") == "work\n"
+
+
+def test_waiting_for_a_provider_spends_no_more_than_the_budget(stage: Stage) -> None:
+    busy = {**refused(529, "overloaded"), "total_cost_usd": 5.0}
+    stage.plays({"events": [busy], "exit_code": 1})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"), budget=Budget(cost=6.0))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert (manifest.reason.code, manifest.spent.cost, len(stage.calls)) == (ReasonCode.BUDGET_COST, 10.0, 2)
+
+
+def test_dollars_are_metered_by_the_price_of_the_model(stage: Stage) -> None:
+    said = {"id": "m-1", "usage": {"input_tokens": 3_000_000, "output_tokens": 10}}
+    stage.plays({"events": [{"type": "assistant", "message": said}], "hangs": True})
+    worker = RoleSettings(agent="claude", model="claude-sonnet-4-5")
+    stage.jobs.create(worker=worker, supervisor=say("COMPLETED"), budget=Budget(cost=1.0))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert manifest.reason.code is ReasonCode.BUDGET_COST
+    assert manifest.spent.estimated_cost > 1.0
+
+
+def test_what_a_oneshot_used_until_it_was_stopped_is_counted(stage: Stage) -> None:
+    said = {"id": "m-1", "usage": {"input_tokens": 5_000, "output_tokens": 10}}
+    stage.plays({"events": [{"type": "assistant", "message": said}], "hangs": True})
+    worker = RoleSettings(agent="claude", idle_timeout=1.0)
+    stage.jobs.create(worker=worker, supervisor=say("COMPLETED"), budget=Budget(retries=0))
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).spent.tokens == 5_010
+
+
+def test_an_account_that_can_not_be_read_ends_no_run(stage: Stage) -> None:
+    gone = "No conversation found \ud800" + "x" * 100_000
+    stage.plays(
+        {"events": [result(gone, subtype="error_during_execution", is_error=True, errors=[gone])], "exit_code": 1}
+    )
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)

@@ -543,11 +543,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     facts.mkdir(parents=True)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: their-agents\nVersion: 1.0\n", encoding="utf-8")
     (facts / "entry_points.txt").write_text(
-        "[logist.agents]\ntheirs = their_agents:Theirs\nbroken = their_agents:missing\ncommand = their_agents:Theirs\n",
+        "[logist.agents]\ntheirs = their_agents:Theirs\nbroken = their_agents:missing\ncommand = their_agents:Theirs\n"
+        "raising = their_agents:raising\nleaving = their_agents:leaving\nnothing = their_agents:nothing\n",
         encoding="utf-8",
     )
     (site / "their_agents.py").write_text(
-        "class Theirs:\n    name = 'theirs'\n    scripted = False\n", encoding="utf-8"
+        "class Theirs:\n    name = 'theirs'\n    scripted = False\n    check = spell = read = print\n"
+        "def raising():\n    raise RuntimeError('no')\ndef leaving():\n    raise SystemExit(0)\nnothing = dict\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(site))
     yield
@@ -563,8 +566,11 @@ def test_a_package_can_offer_agents() -> None:
         KnownAgent("theirs", "their-agents"),
         KnownAgent("broken", "their-agents"),
     }
-    with pytest.raises(AgentUnavailable, match="the agent broken could not be loaded"):
-        find_agent("broken", Config())
+    for name in ("broken", "raising", "leaving"):
+        with pytest.raises(AgentUnavailable, match=f"the agent {name} could not be loaded"):
+            find_agent(name, Config())
+    with pytest.raises(AgentUnavailable, match="the agent nothing is no agent"):
+        find_agent("nothing", Config())
 
 
 # --worker and --supervisor

@@ -111,11 +111,17 @@ def _entry_points() -> tuple[EntryPoint, ...]:
 def _load(entry: EntryPoint) -> Agent:
     try:
         factory: Callable[[], Agent] = entry.load()
-    except (ImportError, AttributeError) as error:
+        agent = factory()
+    except (Exception, SystemExit) as error:
         raise AgentUnavailable(
-            f"the agent {entry.name} could not be loaded: {error}", "reinstall or remove the package that offers it"
+            f"the agent {entry.name} could not be loaded: {type(error).__name__}: {error}",
+            "reinstall or remove the package that offers it",
         ) from error
-    return factory()
+    if not all(callable(getattr(agent, name, None)) for name in ("check", "spell", "read")):
+        raise AgentUnavailable(
+            f"the agent {entry.name} is no agent: it has no check, spell and read", "ask the package's author for one"
+        )
+    return agent
 
 
 def parse_role(text: str, base: RoleSettings) -> RoleSettings:

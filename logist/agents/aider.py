@@ -20,13 +20,15 @@ _OPTIONS = (
 )
 #: The end of what it says about itself.
 _GREETING = re.compile(r"^Repo-map: .*\n(?:Added .* to the chat\.?\n)*", re.MULTILINE)
+#: The model may print what looks like it: no more digits than count.
+_NUMBER = r"\d{1,12}(?:\.\d{1,9})?"
 #: Printed when an answer of the model is complete: what an error printed after it is no part of the answer.
 _TOKENS = re.compile(
-    r"^Tokens: (?P<sent>[\d.]+[kM]?) sent(?:, .*?)??, (?P<received>[\d.]+[kM]?) received\."
-    r"(?:\s+Cost: \$[\d.]+ message, \$(?P<cost>[\d.]+) session\.)?",
-    re.MULTILINE,
+    rf"^Tokens: (?P<sent>{_NUMBER}[kM]?) sent(?:, .*?)??, (?P<received>{_NUMBER}[kM]?) received\."
+    rf"(?:\s+Cost: \${_NUMBER} message, \$(?P<cost>{_NUMBER}) session\.)?",
+    re.MULTILINE | re.ASCII,
 )
-_CACHED = re.compile(r"([\d.]+[kM]?) cache hit")
+_CACHED = re.compile(rf"({_NUMBER}[kM]?) cache hit", re.ASCII)
 _ERROR = re.compile(r"^litellm\.(\w+): (.*)$", re.MULTILINE)
 _UNITS = {"k": 1_000, "M": 1_000_000}
 _ERRORS = {

@@ -95,7 +95,7 @@ def _outcome(result: Values, *, looks_only: bool) -> tuple[Outcome, str]:
     if subtype in _LIMITS:
         return Outcome.LIMIT, f"it met its own limit ({subtype})"
     # `subtype` is "success" even where the provider refused: `is_error` tells.
-    if result.get("is_error") is True or subtype != "success":
+    if result.get("is_error") not in (None, False) or subtype != "success":
         return _failure(result, said or "; ".join(map(str, list_at(result, "errors"))) or subtype)
     # Who may only look loses nothing by a refusal: some of its tools are always refused.
     if denied and not looks_only:

@@ -145,6 +145,13 @@ class CliAgent:
         """The CLI's name."""
         return self.cli.name
 
+    def _asked(self, request: OneshotRequest) -> OneshotRequest:
+        """The request with what follows the agent's name, as `NAME:MODEL`, as the model."""
+        settings = request.settings
+        if settings.model is not None or not settings.argument:
+            return request
+        return replace(request, settings=settings.model_copy(update={"model": settings.argument}))
+
     def check(self, settings: RoleSettings) -> None:  # noqa: ARG002 - the models that a provider has are not known here
         """Raise AgentUnavailable when its program is not installed."""
         if shutil.which(self.cli.program) is None:
@@ -155,6 +162,7 @@ class CliAgent:
 
     def spell(self, request: OneshotRequest) -> Command:
         """One oneshot, in the role's session where that is to be gone on with."""
+        request = self._asked(request)
         session = request.session.id if request.session is not None and self.cli.resumes else None
         version = self.cli.installed(request.environ) if self.cli.by_version else None
         asked = Asked(request, prompt_argument(request), session, version)
@@ -176,29 +184,39 @@ class CliAgent:
         return replace(
             answer,
             outcome=report.outcome,
-            usage=with_price(used_in(request.session, report), request.settings.model),
+            usage=with_price(used_in(request.session, report), self._asked(request).settings.model),
             session=session_of(self.name, request.session, report) if self.cli.resumes else None,
             retry_after=report.retry_after,
         )
 
     def _report(self, request: OneshotRequest, result: CommandResult) -> Report:
+        if result.program_missing:
+            return Report(Outcome.CONFIG, detail=f"the command can't be run: {result.detail}")
         if result.ended not in (Ended.EXITED, Ended.TIMED_OUT):
             return Report(Outcome.KILLED, detail=f"the command was not run to its end: {result.detail}")
-        output = CliOutput(result.stdout.kept, result.stderr.kept, result.exit_code or 0, request.step_dir)
-        report = self.cli.report(output)
+        report = self._read_output(
+            CliOutput(result.stdout.kept, result.stderr.kept, result.exit_code or 0, request.step_dir)
+        )
         if result.ended is Ended.TIMED_OUT:
             # What it had used until then is used.
             return report._replace(outcome=Outcome.TIMEOUT, detail=f"the command was stopped: {result.detail}")
-        return report
+        return report._replace(detail=plain_text(report.detail[:_MAX_DETAIL]))
+
+    def _read_output(self, output: CliOutput) -> Report:
+        try:
+            return self.cli.report(output)
+        except Exception as error:  # noqa: BLE001 - whatever a program prints must not end the run of a job
+            name = type(error).__name__
+            return Report(Outcome.NO_RESULT, detail=f"its output could not be understood ({name}: {error})")
 
 
 def _understood(request: OneshotRequest, result: CommandResult, report: Report) -> Answer:
-    if report.outcome not in (Outcome.OK, Outcome.NO_RESULT):
+    if report.outcome is Outcome.NO_RESULT:
+        return _without_reply("unreadable", f"no_result: {report.detail or 'nothing that counts'}", result)
+    if report.outcome is not Outcome.OK:
         return refused(result, report)
     reading, source = read_reply_file(request.workspace, request.reply_file, request.token), "file"
     if reading is None:
-        if report.outcome is Outcome.NO_RESULT:
-            return _without_reply("unreadable", f"no_result: {report.detail or 'nothing that counts'}", result)
         reading, source = find_reply(report.text, request.token), "text"
     if reading.reply is not None:
         return Answer(reading.reply, "reply", source=source)

@@ -108,7 +108,9 @@ class ConfiguredAgent:
             return self._understood(request, result, None)
         report = read_configured(self.definition, result.stdout.kept)
         if result.ended is not Ended.EXITED or report.outcome in (Outcome.OK, Outcome.NO_RESULT):
-            answer = self._understood(request, result, report.text)
+            # Without a text its exit code has to say that it went well, before a reply file counts.
+            file = report.outcome is Outcome.OK or result.exit_code == 0
+            answer = self._understood(request, result, report.text, file=file)
         else:
             answer = refused(result, report)
         if answer.kind == "unreadable" and answer.source == "text" and report.detail:
@@ -120,10 +122,12 @@ class ConfiguredAgent:
             session=session_of(self.name, request.session, report) if self.definition.resume else None,
         )
 
-    def _understood(self, request: OneshotRequest, result: CommandResult, text: str | None) -> Answer:
+    def _understood(
+        self, request: OneshotRequest, result: CommandResult, text: str | None, *, file: bool = True
+    ) -> Answer:
         if self.definition.reply == "exit_code":
             return read_exit_code(request, result, text or "")
-        return read_required(request, result, text)
+        return read_required(request, result, text, file=file)
 
 
 def _fill(definition: AgentDefinition, request: OneshotRequest) -> tuple[str, ...]:
@@ -146,15 +150,18 @@ def _fill(definition: AgentDefinition, request: OneshotRequest) -> tuple[str, ..
     return (*argv, *resume, *request.settings.args, *([values[given]] if given and unsaid else []))
 
 
-def read_required(request: OneshotRequest, result: CommandResult, text: str | None = None) -> Answer:
-    """The answer of an agent that owes a reply: its file, else a fenced reply in its final `text`.
+def read_required(
+    request: OneshotRequest, result: CommandResult, text: str | None = None, *, file: bool = True
+) -> Answer:
+    """The answer of an agent that owes a reply: its file, unless that does not count, else a fenced one in its `text`.
 
     None: all that it printed is its final text.
     """
     stopped = _read_stopped(result)
     if stopped is not None:
         return stopped
-    reading, source = read_reply_file(request.workspace, request.reply_file, request.token), "file"
+    reading = read_reply_file(request.workspace, request.reply_file, request.token) if file else None
+    source = "file"
     if reading is None:
         printed = result.stdout.kept.decode("utf-8", errors="replace") if text is None else text
         reading, source = find_reply(printed, request.token), "text"

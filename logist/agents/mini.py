@@ -111,7 +111,7 @@ def _usage(trajectory: Values) -> Usage:
         for message in list_at(trajectory, "messages")
     ]
     cost = number_at(trajectory, "info", "model_stats", "instance_cost")
-    sent, received, cached = ([count for count in counts if count is not None] for counts in zip(*usages, strict=True))
+    sent, received, cached = ([usage[kind] or 0 for usage in usages if usage[kind] is not None] for kind in range(3))
     return Usage(
         # It says 0 where it knows no price.
         cost=cost or None,

@@ -92,11 +92,16 @@ def outcome_of_status(status: int) -> Outcome:
     return Outcome.CONFIG if 400 <= status < 500 else Outcome.SERVER
 
 
+#: Characters of an error that are looked at.
+_MOST_READ = 4_000
 #: Three digits of an error status that are a word of their own.
 _STATUS = re.compile(r"(?<![\w.:/-])[45]\d\d(?![\w./-])", re.ASCII)
 #: What error messages say, the first that fits. Some providers call a spent account 429 as well, hence quota first.
 _WORDS = (
-    (Outcome.QUOTA, re.compile(r"insufficient.quota|exceeded your.*quota|credit balance|billing|payment|usage limit")),
+    (
+        Outcome.QUOTA,
+        re.compile(r"insufficient.quota|exceeded your.{0,80}quota|credit balance|billing|payment|usage limit"),
+    ),
     (Outcome.RATE_LIMITED, re.compile(r"rate.?limit|too many requests|overloaded")),
     (Outcome.AUTH, re.compile(r"authenticat|unauthori|api.?key|/login|log ?in\b|logged in|credential")),
     (
@@ -112,6 +117,7 @@ def outcome_of_message(said: str) -> Outcome | None:
 
     For a program's *error* alone, never for what an agent answered.
     """
+    said = said[:_MOST_READ]
     lowered = said.lower()
     if _WORDS[0][1].search(lowered):
         return Outcome.QUOTA

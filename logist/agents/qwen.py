@@ -67,7 +67,7 @@ class Qwen(Cli):
 
 def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
     subtype = text_at(result, "subtype")
-    if result.get("is_error") is True or subtype != "success":
+    if result.get("is_error") not in (None, False) or subtype != "success":
         said = text_at(result, "error", "message") or text_at(result, "result") or subtype or "it ended with an error"
         return outcome_of_message(said) or Outcome.SERVER, said
     denied = {text_at(denial, "tool_name") for denial in list_at(result, "permission_denials")}

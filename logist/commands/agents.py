@@ -56,7 +56,7 @@ def list_agents(invocation: Invocation, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show_agent(invocation: Invocation, name: str, as_json: bool) -> None:
-    """How an agent is asked: its program, its command line for each role, and the variables that it gets."""
+    """What is known of an agent: its program, how it takes a prompt, and the variables that are passed on to it."""
     facts = _facts(invocation, name)
     if as_json:
         print_json(facts)
@@ -94,7 +94,7 @@ def check_agent(invocation: Invocation, name: str, ask: bool, as_json: bool) -> 
     else:
         for key, value in facts.items():
             print_text(f"{key.replace('_', ' '):12} {'-' if value is None else value}")
-    if cli is not None and facts["version"] is not None and not facts["version"].startswith(cli.tested):
+    if cli is not None and cli.tested and facts["version"] is not None and not facts["version"].startswith(cli.tested):
         tell(f"{agent.name} {facts['version']} is not a version that was tested ({', '.join(cli.tested)}); it may do")
     if ask and facts["outcome"] != "reply":
         raise AgentUnavailable(

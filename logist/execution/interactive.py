@@ -10,16 +10,17 @@ from pathlib import Path
 from logist.errors import AgentUnavailable
 
 
-def hand_over(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> int:
+def hand_over(argv: Sequence[str], cwd: Path, env: Mapping[str, str], inherit: Sequence[int]) -> int:
     """Run a program in this terminal until it ends; its exit code, 128+n for signal n.
 
-    Ctrl-C is the program's alone. Raises AgentUnavailable when it can't be started.
+    It inherits the descriptors `inherit`: a lease lasts as long as it does, also where this process is ended. Ctrl-C
+    is the program's alone. Raises AgentUnavailable when it can't be started.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         # Ignored signals would be inherited: the program gets them back as they were.
         code = subprocess.run(
-            argv, cwd=cwd, env=dict(env), check=False, preexec_fn=lambda: _give_back(before)
+            argv, cwd=cwd, env=dict(env), check=False, pass_fds=tuple(inherit), preexec_fn=lambda: _give_back(before)
         ).returncode
     except OSError as error:
         raise AgentUnavailable(
