@@ -632,7 +632,8 @@ def _raise(manifest: JobManifest) -> str:
         case ReasonCode.BUDGET_TIME if limit.time is not None:
             return f"--add-time {format_duration(max(1.0, _missing(spent.time, limit.time)))}"
         case ReasonCode.BUDGET_COST if limit.cost is not None and spent.cost >= limit.cost:
-            return f"--add-cost {max(0.01, _missing(spent.cost, limit.cost)):.2f}"
+            # Up to a whole cent: rounded down, the budget could be spent still.
+            return f"--add-cost {math.ceil(_missing(spent.cost, limit.cost) * 100) / 100:.2f}"
         case ReasonCode.BUDGET_COST if limit.tokens is not None:
             return f"--add-tokens {math.ceil(_missing(spent.tokens, limit.tokens))}"
     return ""

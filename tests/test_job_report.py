@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from logist import decision
@@ -443,6 +443,7 @@ positive = st.floats(0.01, 1e6, allow_nan=False)
     limit=positive,
     over=st.floats(0, 3.0),
 )
+@example(code=ReasonCode.BUDGET_COST, limit=0.01, over=1.0)
 def test_the_suggested_raise_of_a_spent_budget_lets_the_job_go_on(code: ReasonCode, limit: float, over: float) -> None:
     steps = max(1, round(limit))
     budget = {
