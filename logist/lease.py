@@ -109,6 +109,7 @@ def _try_lease(paths: JobPaths) -> int | None:
         os.close(fd)
         raise storage_failed("lock", paths.lease, error) from error
     except BaseException:
+        # Also a signal's exception: a descriptor that stays open would hold the lease as long as this process lives.
         os.close(fd)
         raise
     os.close(fd)

@@ -98,6 +98,7 @@ def create_workspace(
             new_repo.rename(repo_dir)
             fsync_folder(repo_dir.parent)
         except BaseException:
+            # Also a signal's exception: half a workspace would be taken for a job's.
             for folder in (new_repo, new_work, work_dir):
                 remove_folder(folder)
             raise

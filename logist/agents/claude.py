@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
-from logist.agents.json_output import Values, count_at, json_lines, list_at, number_at, table_at, text_at
+from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
 from logist.models.manifest import Role
 from logist.models.usage import Usage
@@ -51,7 +51,7 @@ class Claude(Cli):
     def report(self, output: CliOutput) -> Report:
         """The last `result` event; a run that printed none came to no result, whatever its exit code."""
         events = list(json_lines(output.stdout))
-        session = next((text_at(event, "session_id") for event in events if "session_id" in event), None) or None
+        session = first_text(events, "session_id")
         results = [event for event in events if event.get("type") == "result"]
         if not results:
             return _without_result(output, events)._replace(session=session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
-from logist.agents.json_output import Values, after_gap, count_at, json_lines, table_at, text_at
+from logist.agents.json_output import Values, after_gap, count_at, first_text, json_lines, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.manifest import Role
 from logist.models.usage import Usage
@@ -37,7 +37,7 @@ class Codex(Cli):
     def report(self, output: CliOutput) -> Report:
         """The last turn's end; `error` events before it are retries and warnings."""
         events = list(json_lines(output.stdout))
-        session = next((text_at(event, "thread_id") for event in events if event.get("type") == "thread.started"), None)
+        session = first_text(events, "thread_id")
         ends = [event for event in events if event.get("type") in ("turn.completed", "turn.failed")]
         if not ends:
             return without_result(output, "no rollout found")._replace(session=session or None)

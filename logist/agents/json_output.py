@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 #: Whatever a program prints; what is wanted of it is taken out by `text_at`, `number_at` and `table_at`.
@@ -94,3 +94,8 @@ def list_at(values: object, *path: str) -> list[object]:
     """The list at `path`; empty when there is none."""
     found = value_at(values, *path)
     return found if isinstance(found, list) else []
+
+
+def first_text(events: Iterable[Values], name: str) -> str | None:
+    """The first text that is called `name` in any of `events`; None: there is none."""
+    return next((found for event in events if (found := text_at(event, name))), None)

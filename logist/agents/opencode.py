@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
-from logist.agents.json_output import Values, after_gap, count_at, json_lines, number_at, table_at, text_at
+from logist.agents.json_output import Values, after_gap, count_at, first_text, json_lines, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
 from logist.models.manifest import Role
 from logist.models.usage import Usage
@@ -50,7 +50,7 @@ class OpenCode(Cli):
     def report(self, output: CliOutput) -> Report:
         """The last step's end, where nothing failed; what was used is counted up over the steps."""
         events = list(json_lines(output.stdout))
-        session = next((text_at(event, "sessionID") for event in events if "sessionID" in event), None) or None
+        session = first_text(events, "sessionID")
         errors = [event for event in events if event.get("type") == "error"]
         steps = [event for event in events if event.get("type") == "step_finish"]
         if not errors and not steps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
-from logist.agents.json_output import Values, count_at, json_lines, list_at, text_at
+from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.manifest import Role
 from logist.models.usage import Usage
@@ -41,7 +41,7 @@ class Qwen(Cli):
     def report(self, output: CliOutput) -> Report:
         """The last `result` event; its counts are those of the whole session."""
         events = list(json_lines(output.stdout))
-        session = next((text_at(event, "session_id") for event in events if "session_id" in event), None) or None
+        session = first_text(events, "session_id")
         results = [event for event in events if event.get("type") == "result"]
         if output.exit_code in _LIMITS:
             return Report(

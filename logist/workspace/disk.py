@@ -62,6 +62,7 @@ def temporary_file(folder: Path, prefix: str) -> Iterator[tuple[int, Path]]:
     try:
         yield descriptor, Path(name)
     except BaseException:
+        # Also a signal's exception: nobody else knows of the file.
         Path(name).unlink(missing_ok=True)
         raise
     finally:

@@ -197,6 +197,7 @@ class PackWriter:
                 os.fsync(descriptor)
                 temporary.rename(self._folder / f"{name}.idx")
         except BaseException:
+            # Also a signal's exception: half a pack must not lie among whole ones.
             self.abandon()
             raise
         os.close(self._descriptor)

@@ -85,6 +85,7 @@ class Refs:
             try:
                 yield descriptor, lock
             except BaseException:
+                # Also a signal's exception: git takes a lock that stays for another process at work, for ever.
                 lock.unlink(missing_ok=True)
                 raise
         finally:
