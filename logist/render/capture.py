@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import binascii
+import time
 from collections.abc import Callable
 from typing import Protocol
 
-from logist.render.protocol import Connection, Values
+from logist.render.protocol import Connection, NoAnswerError, Values
 
 #: Milliseconds: where the compositor's clock begins, and how far a frame that only moves things along moves it.
 _EPOCH = 1_000.0
 _NUDGE = 0.01
+#: Seconds after which a screenshot that did not come is asked for again.
+_PATIENCE = 5.0
 _PNG: Values = {"format": "png", "optimizeForSpeed": True}
 
 
@@ -104,8 +107,18 @@ class Screenshots:
 
     def picture(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> bytes | None:  # noqa: ARG002 - the browser keeps its own time
         """The page as it is now, as a PNG; None: it has painted nothing yet."""
-        answer = self._connection.call("Page.captureScreenshot", _PNG, session=self._session, timeout=timeout)
+        deadline = time.monotonic() + timeout
+        number = self._ask(timeout)
+        # A page that changes its surface meanwhile, as one that goes to another address does, loses the question.
+        while not self._connection.answered(number, within=min(_PATIENCE, left := deadline - time.monotonic())):
+            if left <= _PATIENCE:
+                raise NoAnswerError("no time left for a screenshot")
+            number = self._ask(left)
+        answer = self._connection.wait(number, timeout=0)
         return self._pictures.take(answer["data"]) if answer.get("data") else None
+
+    def _ask(self, timeout: float) -> int:
+        return self._connection.send("Page.captureScreenshot", _PNG, session=self._session, timeout=timeout)
 
     def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Nothing: frames are shown all the time."""
