@@ -17,6 +17,7 @@ from logist.execution import (
     StartedHook,
     StreamResult,
 )
+from logist.execution.adapters import AdapterOptions, refuse_unknown
 from logist.processes import ProcessIdentity
 
 #: What a scripted command does: ends like this, or does something (write a file, raise) and then ends like this.
@@ -92,6 +93,12 @@ class ScriptedAdapter:
     def close(self) -> None:
         """Take no more commands."""
         self.closed = True
+
+
+def open_scripted(options: AdapterOptions) -> ScriptedAdapter:
+    """A factory for an entry point of the group `logist.adapters`. Raises UsageProblem for any option."""
+    refuse_unknown(ScriptedAdapter.name, options)
+    return ScriptedAdapter()
 
 
 def _never_starts(answer: Answer) -> bool:

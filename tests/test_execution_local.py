@@ -1041,7 +1041,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "farm-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: farm\nVersion: 1.0\n")
-    lines = ["[logist.adapters]", "farm = logist.testing:ScriptedAdapter", "broken = no_such_module:Adapter"]
+    lines = ["[logist.adapters]", "farm = logist.testing:open_scripted", "broken = no_such_module:Adapter"]
     (info / "entry_points.txt").write_text("\n".join([*lines, "local = no_such_module:Adapter"]))
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -1050,7 +1050,12 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_adapters_of_other_packages_are_found_and_ours_can_not_be_replaced() -> None:
     assert adapters.adapter_names() == ("local", "broken", "farm")
     assert adapters.open_adapter("farm").name == "scripted"
-    assert adapters.adapter_factory("local") is LocalWorkerAdapter
+    assert isinstance(adapters.open_adapter("local"), LocalWorkerAdapter)
+
+
+def test_an_option_that_an_adapter_does_not_know_is_refused() -> None:
+    with pytest.raises(UsageProblem, match="no option 'speed'"):
+        adapters.open_adapter("local", {"speed": "high"})
 
 
 @pytest.mark.usefixtures("plugin")

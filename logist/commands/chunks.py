@@ -38,6 +38,7 @@ class SpecOptions(NamedTuple):
     timeout: float | None = None
     halt: str = "now"
     adapter: str = "local"
+    adapter_option: tuple[str, ...] = ()
     force: bool = False
     dry_run: bool = False
     trust: bool = False
@@ -60,12 +61,27 @@ def run_target(target: str, options: SpecOptions, *, progress: str, verbose: boo
 
     if options.dry_run:
         _concurrency(options.concurrency)
-        with closing(open_adapter(options.adapter)):
+        with closing(open_adapter(options.adapter, adapter_options(options.adapter_option))):
             return _show_plan(_load(target, options), options, as_json=progress == "json")
-    with closing(open_adapter(options.adapter)) as adapter:
+    with closing(open_adapter(options.adapter, adapter_options(options.adapter_option))) as adapter:
         # What starts the commands gets ready while the spec is read and the rest of the program is imported.
         adapter.prepare(_concurrency(options.concurrency))
         return _run(target, options, adapter, progress=progress, verbose=verbose)
+
+
+def adapter_options(given: tuple[str, ...]) -> dict[str, str]:
+    """`--adapter-option` as it was given, each NAME=VALUE. Raises UsageProblem."""
+    options: dict[str, str] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise UsageProblem(
+                f"--adapter-option {text!r} is not NAME=VALUE", "write it like scheduler=tcp://host:8786"
+            )
+        if name in options:
+            raise UsageProblem(f"--adapter-option {name} was given twice", "give it once")
+        options[name] = value
+    return options
 
 
 def _load(target: str, options: SpecOptions) -> LoadedSpec:

@@ -93,6 +93,9 @@ def _show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Sho
     help="Spec: a failed chunk kills the running ones, lets them finish, or stops nothing.",
 )
 @click.option("--adapter", default="local", show_default=True, metavar="NAME", help="Spec: where the commands run.")
+@click.option(
+    "--adapter-option", multiple=True, metavar="NAME=VALUE", help="Spec: what the adapter is told, as its page says."
+)
 @click.option("--force", is_flag=True, help="Spec: run what is done already, too.")
 @click.option("-n", "--dry-run", is_flag=True, help="Spec: show what would run; nothing changes.")
 @click.option("--trust", is_flag=True, help="Spec: run the commands of a spec from a URL.")
@@ -114,6 +117,7 @@ def run(
     retries: int,
     halt: str,
     adapter: str,
+    adapter_option: tuple[str, ...],
     force: bool,
     dry_run: bool,
     trust: bool,
@@ -138,6 +142,7 @@ def run(
         timeout=timeout,
         halt=halt,
         adapter=adapter,
+        adapter_option=adapter_option,
         force=force,
         dry_run=dry_run,
         trust=trust,

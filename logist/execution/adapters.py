@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -12,13 +12,15 @@ from logist.execution import WorkerAdapter
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-#: Makes an adapter. It is called without arguments, once a run.
-AdapterFactory = Callable[[], WorkerAdapter]
+#: What an operator says of the place where commands run: `--adapter-option NAME=VALUE`.
+AdapterOptions = Mapping[str, str]
+#: Makes an adapter, once a run. Raises UsageProblem for options that it does not know, or can't make sense of.
+AdapterFactory = Callable[[AdapterOptions], WorkerAdapter]
 
 ENTRY_POINT_GROUP = "logist.adapters"
 
 #: Name -> "module:factory", imported only when the adapter is used.
-BUILT_IN: dict[str, str] = {"local": "logist.execution.local:LocalWorkerAdapter"}
+BUILT_IN: dict[str, str] = {"local": "logist.execution.local:open_local"}
 
 
 def adapter_names() -> tuple[str, ...]:
@@ -26,9 +28,17 @@ def adapter_names() -> tuple[str, ...]:
     return (*BUILT_IN, *sorted(set(_plugins()) - set(BUILT_IN)))
 
 
-def open_adapter(name: str) -> WorkerAdapter:
+def open_adapter(name: str, options: AdapterOptions | None = None) -> WorkerAdapter:
     """A new adapter, to be closed by the caller. Raises UsageProblem for an unknown name, else as its factory does."""
-    return adapter_factory(name)()
+    return adapter_factory(name)(options or {})
+
+
+def refuse_unknown(name: str, options: AdapterOptions, known: Collection[str] = ()) -> None:
+    """For factories: raise UsageProblem when an option is given that the adapter `name` does not know."""
+    for option in options:
+        if option not in known:
+            hint = f"Known: {', '.join(sorted(known))}." if known else "It has none: leave it out."
+            raise UsageProblem(f"The adapter {name!r} has no option {option!r}.", hint)
 
 
 def adapter_factory(name: str) -> AdapterFactory:

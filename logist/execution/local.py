@@ -35,6 +35,7 @@ from logist.execution import (
     _warden,
 )
 from logist.execution._streams import Plumbing
+from logist.execution.adapters import AdapterOptions, refuse_unknown
 from logist.execution.leftovers import kill_leftovers
 from logist.processes import ProcessIdentity, boot_id
 
@@ -139,6 +140,12 @@ class LocalWorkerAdapter:
                 self._idle.append(warden)
                 return
         warden.close()
+
+
+def open_local(options: AdapterOptions) -> LocalWorkerAdapter:
+    """The adapter of this machine. Raises UsageProblem for any option: it has none."""
+    refuse_unknown("local", options)
+    return LocalWorkerAdapter()
 
 
 class _Keeper:
