@@ -2,9 +2,10 @@
 
 The floor encodes the same frames, already in memory, with the same settings: a whole render is told beside it.
 Playwright drives the same browser, and its page is moved by the same contract; nothing is encoded there, so that its
-pictures are held against ours before they are encoded. Two pages are held against one only where the machine has
-processors for both; elsewhere their ratio is told and not judged. Each of the two replays the frames that the other
-makes; what they gain without that (`--warmup none`, for pages that draw each frame from its number) is told too.
+pictures are held against ours before they are encoded. One page, with its browser's threads, keeps more than one
+processor busy, so that two pages are judged twice: on two processors against one page on one of them, and, where the
+machine has processors for all that two pages can use, against one page that may use as many as it likes. Each of the
+two replays the frames that the other makes; what they gain without that (`--warmup none`) is told too.
 
 Run: .venv/bin/python benchmarks/render.py [ROUNDS] [FRAMES]; it needs Playwright: pip install playwright
 """
@@ -119,12 +120,12 @@ class Bench:
         with frames_of(self.url, self.options, range(frames)) as made:
             self.pictures = [frame.png for frame in made]
 
-    def capture(self, pages: int, warmup: Warmup = Warmup.REPLAY) -> Timed:
-        """Making pictures, from the first to the last."""
+    def capture(self, pages: int, warmup: Warmup = Warmup.REPLAY, processors: int | None = None) -> Timed:
+        """Making pictures, from the first to the last, on so many of the machine's processors."""
 
         def timed() -> float:
             options = replace(self.options, concurrency=pages, warmup=warmup)
-            with frames_of(self.url, options, range(options.frame_count)) as frames:
+            with on_processors(processors), frames_of(self.url, options, range(options.frame_count)) as frames:
                 for _ in frames:
                     pass
                 seen = frames.statistics()
@@ -171,11 +172,24 @@ class Bench:
         return {
             "one page": self.capture(1),
             "two pages": self.capture(2),
+            "one page on one processor": self.capture(1, processors=1),
+            "two pages on two": self.capture(2, processors=2),
             "two without replay": self.capture(2, Warmup.NONE),
             "Playwright": self.screenshots,
             "rendering": self.render,
             "encoding": self.encode,
         }
+
+
+@contextmanager
+def on_processors(count: int | None) -> Iterator[None]:
+    """Let this program and what it starts use the first `count` processors only; None: all."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def measured(case: Case, folder: Path, rounds: int, frames: int, playwright: Browser) -> bool:
@@ -188,7 +202,13 @@ def measured(case: Case, folder: Path, rounds: int, frames: int, playwright: Bro
         [
             ("one page, against Playwright", seconds["one page"], seconds["Playwright"], case.allowed),
             ("two pages, against one", seconds["two pages"], seconds["one page"], TWO_PAGES if judged else NOT_JUDGED),
-            ("the same without replay", seconds["two without replay"], seconds["one page"], NOT_JUDGED),
+            (
+                "two pages on two processors, against one on one",
+                seconds["two pages on two"],
+                seconds["one page on one processor"],
+                TWO_PAGES if (os.cpu_count() or 1) > 1 else NOT_JUDGED,
+            ),
+            ("two pages without replay, against one", seconds["two without replay"], seconds["one page"], NOT_JUDGED),
             ("rendering, against encoding alone", seconds["rendering"], seconds["encoding"], NOT_JUDGED),
         ],
     )

@@ -82,8 +82,8 @@ def write(folder: Path, content: str, name: str = "page.html") -> str:
     return (folder / name).as_uri()
 
 
-def opened(running: RunningBrowser, url: str, **changes: object) -> Page:
-    page = running.open_page(url, options(**changes))
+def opened(running: RunningBrowser, url: str, *, show_replayed: bool = False, **changes: object) -> Page:
+    page = running.open_page(url, options(**changes), show_replayed=show_replayed)
     page.ready()
     return page
 
@@ -486,7 +486,7 @@ def test_messages_are_the_same_however_the_pipe_cuts_them(texts: list[str], data
 
 def test_each_frame_is_shown_once(running: RunningBrowser, tmp_path: Path) -> None:
     script = "let n = 0; requestAnimationFrame(function f() { show(n++); requestAnimationFrame(f) })"
-    page = opened(running, write(tmp_path, numbered(script)))
+    page = opened(running, write(tmp_path, numbered(script)), show_replayed=True)
     assert [bars(picture(png)) for png in frames(page, 8)] == list(range(8))
     assert bars(picture(page.frame(20))) == 20
     assert bars(picture(page.frame(25))) == 25

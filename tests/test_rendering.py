@@ -211,6 +211,61 @@ def test_frames_are_the_same_from_any_start_and_from_any_number_of_pages(browser
         assert part == {number: png for number, png in whole.items() if number >= start}
 
 
+#: Drawn on one layer until frame 5, when there is another one that is small and grows.
+LATE_LAYER = """<!doctype html><style>body { margin: 0; overflow: hidden }
+p { position: absolute; left: 150px; top: 80px; font: 13px sans-serif }</style><h1>Title</h1><script>
+let n = 0, late;
+requestAnimationFrame(function f() {
+  n += 1;
+  document.querySelector("h1").style.transform = `translate(${n * 1.3}px, ${n * 0.7}px) scale(${1 + n / 30})`;
+  if (n === 5) late = document.body.appendChild(document.createElement("p"));
+  if (late) Object.assign(late, { textContent: "Growing" });
+  if (late) Object.assign(late.style, { willChange: "transform", transform: `scale(${n / 8})` });
+  requestAnimationFrame(f);
+});
+</script>"""
+#: Counts what the page hears of frames when they are drawn.
+HEARING = """<!doctype html><style>body { margin: 0; height: 900px }
+h1 { position: absolute } .far { margin-top: 400px; content-visibility: auto }</style>
+<h1></h1><div class=far>far</div><script>
+let heard = 0, n = 0;
+addEventListener("scroll", () => { heard += 1; });
+document.querySelector(".far").addEventListener("contentvisibilityautostatechange", () => { heard += 100; });
+requestAnimationFrame(function f() {
+  n += 1;
+  if (n % 3 === 0) scrollTo(0, n * 9);
+  document.querySelector("h1").style.top = `${scrollY}px`;
+  document.querySelector("h1").textContent = `${heard} of ${n}`;
+  requestAnimationFrame(f);
+});
+</script>"""
+VIEW_TRANSITION = """<!doctype html><style>body { margin: 0 } p { font: 40px sans-serif }</style><p>one</p><script>
+let n = 0;
+requestAnimationFrame(function f() {
+  n += 1;
+  document.body.style.background = `rgb(${n * 5} 90 90)`;
+  if (n === 4) document.startViewTransition(() => { document.querySelector("p").textContent = "two"; });
+  requestAnimationFrame(f);
+});
+</script>"""
+
+
+@pytest.mark.parametrize(
+    "page", [LATE_LAYER, HEARING, VIEW_TRANSITION], ids=["a late layer", "hearing", "a view transition"]
+)
+def test_a_chunk_shows_what_the_whole_shows_though_replayed_frames_are_not_drawn(
+    browser_path: str, tmp_path: Path, page: str
+) -> None:
+    url = write(tmp_path, page)
+    size = {"width": 320, "height": 180}
+    whole = made(url, options(browser_path, 24, **size))
+    assert len(set(whole.values())) > 6
+    for start in (3, 12, 20):
+        part = made(url, options(browser_path, 24 - start, start_frame=start, **size))
+        assert [number for number in part if part[number] != whole[number]] == []
+    assert made(url, options(browser_path, 24, concurrency=3, **size)) == whole
+
+
 def test_blocks_of_frames_are_made_by_several_pages_at_once(browser_path: str, tmp_path: Path) -> None:
     url = write(tmp_path, COUNTER)
     chosen = options(browser_path, 40, concurrency=3, start_frame=5)

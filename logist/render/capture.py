@@ -39,6 +39,10 @@ class Capture(Protocol):
         """Show the page as it is now to nobody, so that the browser has seen the frame too."""
         ...
 
+    def pass_by(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
+        """Have the page's own part of a frame done, as `show` does, and leave the browser's picture as it is."""
+        ...
+
     def nudge(self, timeout: float) -> None:
         """Let the page go on while it waits for something."""
         ...
@@ -79,6 +83,10 @@ class BeginFrames:
     def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Show the page as it is now to nobody: what the compositor does next may depend on what it did before."""
         self._begin(ms, timeout, meanwhile)
+
+    def pass_by(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
+        """Layout, what the page hears of it, and its animations, as with any frame; nothing is painted."""
+        self._begin(ms, timeout, meanwhile, noDisplayUpdates=True)
 
     def nudge(self, timeout: float) -> None:
         """Run the page's rendering without showing anything: what is shown is left for the picture."""
@@ -121,6 +129,9 @@ class Screenshots:
         return self._connection.send("Page.captureScreenshot", _PNG, session=self._session, timeout=timeout)
 
     def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
+        """Nothing: frames are shown all the time."""
+
+    def pass_by(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Nothing: frames are shown all the time."""
 
     def nudge(self, timeout: float) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from logist.render.browser import Browser, find_browser
 from logist.render.frame_queue import Frame, FrameQueue, StoppedError
-from logist.render.launch import open_browser
+from logist.render.launch import RunningBrowser, open_browser
 from logist.render.options import AudioTrack, RenderOptions, Warmup
+from logist.render.page import Page, ReplayUnseenError
 
 #: Takes sounds; their sources are URLs.
 Listen = Callable[[Sequence[AudioTrack]], None]
@@ -133,10 +134,21 @@ class Frames:
             for block in queue.blocks():
                 for place in block:
                     last = queue.number(place)
-                    queue.put(place, page.frame(last, self._after(place, block)))
+                    page, picture = self._frame(running, page, last, self._after(place, block))
+                    queue.put(place, picture)
             page.check()
             self._findings.append(_Finding(last, running.version, page.tracks(), page.notes))
             queue.done()
+
+    def _frame(self, running: RunningBrowser, page: Page, number: int, then: int | None) -> tuple[Page, bytes]:
+        """A frame's picture, and the page that goes on: another one, should this have replayed too little."""
+        try:
+            return page, page.frame(number, then)
+        except ReplayUnseenError:
+            page.close()
+        again = running.open_page(self._url, self._options, show_replayed=True)
+        again.ready()
+        return again, again.frame(number, then)
 
     def _after(self, place: int, block: range) -> int | None:
         """The frame that a page makes after the one at a place, if that is known: a page that is alone makes all."""

@@ -77,9 +77,9 @@ class RunningBrowser(NamedTuple):
     #: Its product and version, as "HeadlessChrome/156.0.1.2".
     version: str
 
-    def open_page(self, url: str, options: RenderOptions) -> Page:
+    def open_page(self, url: str, options: RenderOptions, *, show_replayed: bool = False) -> Page:
         """Open a page and load `url` in it. Raises RenderFailed."""
-        return Page.open(self.connection, url, options)
+        return Page.open(self.connection, url, options, show_replayed=show_replayed)
 
 
 @contextmanager

@@ -8,12 +8,11 @@ import struct
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from logist.errors import LogistError, RenderFailed, UsageProblem
 from logist.render.capture import BeginFrames, Canvases, Capture, Meanwhile, Screenshots
-from logist.render.contract import CONTRACT, TELL_OBSERVERS, contract_script
+from logist.render.contract import CONTRACT, TELL_OBSERVERS, contract_script, track_of
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
 from logist.render.page_events import PageEvents, failure_text
 from logist.render.protocol import NOBODY, Connection, ConnectionLostError, NoAnswerError, ProtocolError, Values
@@ -42,11 +41,29 @@ class _SentStep(NamedTuple):
     command: int
 
 
+class ReplayUnseenError(Exception):
+    """A picture may depend on what the browser would have kept of replayed frames, had they been shown to it.
+
+    A page that is opened anew, with `show_replayed`, makes it.
+    """
+
+
 class Page:
-    """A composition in a browser. One thread uses it at a time."""
+    """A composition in a browser. One thread uses it at a time.
+
+    Replayed frames are shown to nobody, not even to the browser, as long as that makes no difference. With
+    `show_replayed` the browser sees them all.
+    """
 
     def __init__(
-        self, connection: Connection, session: str, capture: Capture, events: PageEvents, options: RenderOptions
+        self,
+        connection: Connection,
+        session: str,
+        capture: Capture,
+        events: PageEvents,
+        options: RenderOptions,
+        *,
+        show_replayed: bool = False,
     ):
         self._connection = connection
         #: The protocol's name for the page.
@@ -64,9 +81,13 @@ class Page:
         self._all_drawn = False
         self._nudged = False
         self._sent: _SentStep | None = None
+        #: Whether replayed frames need not be shown.
+        self._may_pass_by = capture.by_hand and not show_replayed
+        #: Whether frames were replayed without being shown since the last picture.
+        self._unseen = False
 
     @classmethod
-    def open(cls, connection: Connection, url: str, options: RenderOptions) -> Page:
+    def open(cls, connection: Connection, url: str, options: RenderOptions, *, show_replayed: bool = False) -> Page:
         """Open a page and load `url` in it. Raises RenderFailed, and UsageProblem for props that are not JSON."""
         script = contract_script(options)
         timeout = float(options.timeout)
@@ -78,7 +99,7 @@ class Page:
                 capture = BeginFrames(connection, session, 1000 * options.fps.denominator / options.fps.numerator)
             else:
                 capture = Screenshots(connection, session)
-            page = cls(connection, session, capture, events, options)
+            page = cls(connection, session, capture, events, options, show_replayed=show_replayed)
             page._prepare(script)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
             raise RenderFailed(f"the browser could not open a page: {error}", _AGAIN) from error
@@ -101,15 +122,21 @@ class Page:
             if self._events.leaving or not self._events.contexts():
                 self._pause(deadline, _NEVER_READY)
         self._events.settle()
+        layers_matter = self._may_pass_by and self._options.mode is Mode.DOM
+        if layers_matter:
+            # Asked of the document that stays: the one before it may have lived in another process.
+            self._call("LayerTree.enable")
         # Every page has been shown as it is before its first frame, and not only those that were slow to get ready:
         # the browser may draw a layer at the size at which it saw it first.
         self._taken(self._ms(-1), deadline, _NEVER_READY)
+        if layers_matter:
+            self._may_pass_by = self._is_on_one_layer(deadline, _NEVER_READY)
 
     def frame(self, number: int, then: int | None = None) -> bytes:
         """Move on to a frame, and take its picture as a PNG; those before it are replayed unless that is not wanted.
 
         `then` is the frame that is asked for next: the page goes on to it while this one is shown. A picture like the
-        last one is the same object. Raises RenderFailed.
+        last one is the same object. Raises RenderFailed, and ReplayUnseenError: then the page is good for nothing more.
         """
         if self._options.warmup is Warmup.REPLAY:
             for skipped in range(self._next, number):
@@ -121,13 +148,18 @@ class Page:
         if self._options.mode is Mode.CANVAS:
             return self._canvas_frame(number, deadline)
         self._step(number, deadline, seen=True)
-        return self._taken(self._ms(number), deadline, _late(number), self._look_ahead(number, then))
+        meanwhile = None if self._unseen else self._look_ahead(number, then)
+        picture = self._taken(self._ms(number), deadline, _late(number), meanwhile)
+        if self._unseen and not self._is_on_one_layer(deadline, _late(number)):
+            raise ReplayUnseenError
+        self._unseen = False
+        return picture
 
     def _skip(self, number: int, target: int) -> None:
         """Move on through a frame that nobody will see, on the way to `target`."""
         deadline = time.monotonic() + self._timeout
         self._step(number, deadline, seen=False)
-        self._shown(number, deadline, self._look_ahead(number, target))
+        self._show(number, deadline, self._look_ahead(number, target))
         self._next = number + 1
 
     def tracks(self) -> tuple[AudioTrack, ...]:
@@ -136,7 +168,15 @@ class Page:
         found: list[Values] = []
         for context in self._events.contexts():
             found += self._evaluate(f"{CONTRACT}.tracks()", context, deadline, _NO_TRACKS) or []
-        return tuple(_track(values) for values in found)
+        return tuple(track_of(values) for values in found)
+
+    def close(self) -> None:
+        """Have the browser forget it; nothing can be asked of it afterwards. Raises RenderFailed."""
+        self._connection.leave(self.session)
+        try:
+            self._connection.send("Page.close", session=self.session, timeout=self._timeout)
+        except (ConnectionLostError, NoAnswerError) as error:
+            raise self._failure(error, "the page was not closed") from error
 
     def check(self) -> None:
         """Ask the page for a last sign of life, so that what it threw until now is heard. Raises RenderFailed."""
@@ -197,7 +237,7 @@ class Page:
         call = f"{CONTRACT}.arrived({json.dumps(arrived)},{json.dumps(seen)})"
         for context in self._events.contexts():
             self._evaluate(call, context, deadline, late, leaving=leaving)
-        return True
+        return self._events.drawn_layers == 1
 
     def _step_call(self, number: int, *, seen: bool) -> str:
         return f"{CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
@@ -238,7 +278,7 @@ class Page:
         text = self._evaluate(call, main, deadline, _late(number))
         if self._step(number, deadline, seen=True, stepped=(main,)):
             text = self._evaluate(f"{CONTRACT}.canvas({selector})", main, deadline, _late(number))
-        self._shown(number, deadline)
+        self._show(number, deadline)
         try:
             picture = self._canvases.take(text)
             size = _PNG_SIZE.unpack_from(picture, _PNG_HEADER)
@@ -267,11 +307,22 @@ class Page:
                 return picture
             self._pause(deadline, late)
 
-    def _shown(self, number: int, deadline: float, meanwhile: Meanwhile | None = None) -> None:
+    def _show(self, number: int, deadline: float, meanwhile: Meanwhile | None = None) -> None:
+        """Have the page, and the browser where that may make a difference, see a frame of which no picture is taken."""
+        unseen = self._may_pass_by and self._all_drawn and len(self._events.contexts()) == 1
+        show = self._capture.pass_by if unseen else self._capture.show
         try:
-            self._capture.show(self._ms(number), _left(deadline), meanwhile)
+            show(self._ms(number), _left(deadline), meanwhile)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
             raise self._failure(error, _late(number)) from error
+        self._unseen = self._unseen or unseen
+
+    def _is_on_one_layer(self, deadline: float, late: str) -> bool:
+        """Whether all of the page is drawn on one layer; a further one may be drawn at the scale of an old frame."""
+        # The page tells of new layers by itself, once the task is over in which there were any.
+        for _ in range(2):
+            self._evaluate("0", "", deadline, late)
+        return self._events.drawn_layers == 1
 
     def _ms(self, number: int) -> float:
         return number * 1000 * self._options.fps.denominator / self._options.fps.numerator
@@ -416,27 +467,6 @@ _HINTS = {
 _NEVER_READY = "the page did not become ready"
 _NO_TRACKS = "the page could not tell its sounds"
 _STATUS = "(performance.getEntriesByType('navigation')[0]||{}).responseStatus"
-
-
-def _track(values: Values) -> AudioTrack:
-    """A sound as the contract tells it, in numbers that are as exact as it has them."""
-    duration = values["duration"]
-    return AudioTrack(
-        source=values["src"],
-        offset=_exact(values["offset"]),
-        seek=_exact(values["seek"]),
-        duration=None if duration is None else _exact(duration),
-        volume=_exact(values["volume"]),
-        fade_in=_exact(values["fadeIn"]),
-        fade_out=_exact(values["fadeOut"]),
-        loop=values["loop"],
-        rate=_exact(values["rate"]),
-    )
-
-
-def _exact(number: float) -> Fraction:
-    # As it is written: 0.1 is meant to be a tenth.
-    return Fraction(repr(number))
 
 
 def _late(number: int) -> str:

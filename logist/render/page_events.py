@@ -43,6 +43,7 @@ class PageEvents:
         #: What is on its way, by the protocol's name for it, and what has come since it was asked for last.
         self._loading: dict[str, Arrival] = {}
         self._arrived: list[Arrival] = []
+        self._drawn_layers = 0
         connection.listen(session, self._take)
 
     @property
@@ -91,6 +92,11 @@ class PageEvents:
         """What has come since this was asked for last; it may not have come to an end yet."""
         arrived, self._arrived = tuple(self._arrived), []
         return arrived
+
+    @property
+    def drawn_layers(self) -> int:
+        """How many layers the page is drawn on; 0: it does not tell."""
+        return self._drawn_layers
 
     def hint(self, otherwise: str) -> str:
         """The last thing that it complained of, or `otherwise`."""
@@ -189,6 +195,10 @@ class PageEvents:
         if arrival is not None:
             self._arrived.append(arrival)
 
+    def _layers_changed(self, params: Values) -> None:
+        layers = params.get("layers", ())
+        self._drawn_layers = sum(layer["drawsContent"] and layer["width"] * layer["height"] > 0 for layer in layers)
+
     def _dialog(self, params: Values) -> None:
         self._note(f"it opened a dialog: {params.get('message', '')}")
         answer = {"accept": params.get("type") == "beforeunload"}
@@ -234,6 +244,7 @@ _TAKERS = {
     "Network.requestWillBeSent": PageEvents._requested,
     "Network.loadingFinished": PageEvents._received,
     "Network.loadingFailed": PageEvents._received,
+    "LayerTree.layerTreeDidChange": PageEvents._layers_changed,
     "Page.frameAttached": PageEvents._frame_attached,
     "Page.frameDetached": PageEvents._frame_detached,
     "Page.frameNavigated": PageEvents._frame_navigated,

@@ -60,6 +60,10 @@ class Connection:
         """
         self._handlers[session] = handler
 
+    def leave(self, session: str) -> None:
+        """Hand the events of a session to nobody any more."""
+        self._handlers.pop(session, None)
+
     def call(self, method: str, params: Values | None = None, *, session: str = "", timeout: float) -> Values:
         """Send a command and wait for its result. `timeout` is in seconds.
 

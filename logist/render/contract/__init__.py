@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from logist.render.composition import read_props
-from logist.render.options import RenderOptions
+from logist.render.options import AudioTrack, RenderOptions
+from logist.render.protocol import Values
 
 #: What it installs in each document, and how the document's observers are told what they have seen.
 CONTRACT = "__LOGIST_PAGE__"
@@ -36,3 +38,24 @@ def contract_script(options: RenderOptions) -> str:
 @lru_cache
 def _script(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.js").read_text(encoding="utf-8")
+
+
+def track_of(values: Values) -> AudioTrack:
+    """A sound as the contract tells it, in numbers that are as exact as it has them."""
+    duration = values["duration"]
+    return AudioTrack(
+        source=values["src"],
+        offset=_exact(values["offset"]),
+        seek=_exact(values["seek"]),
+        duration=None if duration is None else _exact(duration),
+        volume=_exact(values["volume"]),
+        fade_in=_exact(values["fadeIn"]),
+        fade_out=_exact(values["fadeOut"]),
+        loop=values["loop"],
+        rate=_exact(values["rate"]),
+    )
+
+
+def _exact(number: float) -> Fraction:
+    # As it is written: 0.1 is meant to be a tenth.
+    return Fraction(repr(number))

@@ -1,6 +1,6 @@
 // The pictures of a canvas, and whether a frame is all drawn by the page.
 
-// A canvas that is shown whenever it is drawn, and not with the frame of the page.
+// A canvas that is shown whenever it is drawn, and not with the frame of the page; pictures that the browser takes of it.
 let drawnElsewhere = false;
 const preserving = (original) =>
   function getContext(kind, options) {
@@ -16,6 +16,11 @@ replace(HTMLCanvasElement.prototype, "transferControlToOffscreen", (original) =>
   function transferControlToOffscreen() {
     drawnElsewhere = true;
     return original.call(this);
+  });
+replace(Document.prototype, "startViewTransition", (original) =>
+  function startViewTransition(...given) {
+    drawnElsewhere = true;
+    return original.apply(this, given);
   });
 const findCanvas = (selector) => {
   for (const root of [document, ...connectedRoots()]) {
