@@ -36,7 +36,7 @@ function show(number, row = 0) {{
   if (!strips[row]) {{
     strips[row] = document.createElement("div");
     strips[row].style.cssText =
-      `position:fixed;left:0;right:0;bottom:${{row * {ROW}}}px;height:{ROW}px;display:grid;` +
+      `position:absolute;left:0;right:0;bottom:${{row * {ROW}}}px;height:{ROW}px;display:grid;` +
       "grid-template-columns:repeat({BARS},1fr)";
     strips[row].append(...Array.from({{ length: {BARS} }}, () => document.createElement("i")));
     (document.body ?? document.documentElement).append(strips[row]);

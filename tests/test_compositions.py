@@ -36,7 +36,6 @@ def render(
     """The pixels of some frames, from a page of their own."""
     options = RenderOptions(160, 90, FPS, mode, warmup=warmup, timeout=Fraction(20))
     page = browser.open_page((COMPOSITIONS / f"{name}.html").as_uri(), options)
-    page.ready()
     taken = {frame: page.frame(frame) for frame in frames}
     page.check()
     assert page.notes == ()
@@ -71,7 +70,6 @@ def test_a_page_that_is_told_its_frame_needs_no_replay(browser: RunningBrowser) 
 
 def test_the_sounds_of_the_audio_composition_are_found(browser: RunningBrowser) -> None:
     page = browser.open_page((COMPOSITIONS / "audio.html").as_uri(), RenderOptions(160, 90, FPS, Mode.DOM))
-    page.ready()
     page.frame(COUNT - 1)
     pad, chime, drum = ((COMPOSITIONS / "assets" / f"{name}.wav").as_uri() for name in ("pad", "chime", "drum"))
     half = Fraction("0.5")

@@ -61,9 +61,7 @@ class Studio:
     def open(self, body: str, **options: Any) -> Page:
         """A page that is ready for its first frame."""
         given = {"width": 160, "height": 90, "mode": Mode.DOM, "timeout": Fraction(20), **options}
-        page = self._browser.open_page(self.write(body), RenderOptions(**given))
-        page.ready()
-        return page
+        return self._browser.open_page(self.write(body), RenderOptions(**given))
 
     def numbers(self, body: str, frames: Iterable[int], **options: Any) -> list[int]:
         """What a page shows at some frames."""
@@ -512,7 +510,7 @@ def test_pictures_of_all_rules_are_fetched_before_the_first_frame_and_nothing_el
     (studio.folder / "imported.css").write_text(".there { background: url(imported.png) }", encoding="utf-8")
     studio.write(f"<style>@import 'imported.css';{rules}</style>")
     with serving(studio.folder) as (address, asked):
-        browser.open_page(f"{address}/page.html", RenderOptions(width=160, height=90, mode=Mode.DOM)).ready()
+        browser.open_page(f"{address}/page.html", RenderOptions(width=160, height=90, mode=Mode.DOM))
     pictures_of = {f"/{name}.png" for name in ("own", "nested", "deep", "key", "imported")}
     assert set(asked) - {"/favicon.ico"} == pictures_of | {"/page.html", "/imported.css"}
 
@@ -687,7 +685,6 @@ def test_what_never_arrives_is_named(studio: Studio, browser: RunningBrowser) ->
     with serving(studio.folder, never="/never.png") as (address, _):
         options = RenderOptions(width=160, height=90, mode=Mode.DOM, timeout=Fraction(1))
         page = browser.open_page(f"{address}/page.html", options)
-        page.ready()
         page.frame(1)
         with pytest.raises(RenderFailed, match=r"frame 2 did not come: .*/never\.png was not loaded within 1 s"):
             page.frame(2)
@@ -1071,7 +1068,6 @@ def test_a_video_that_can_not_be_moved_in_is_told_and_not_shown_standing_still(
     studio.write("<video src=film.webm autoplay>")
     with serving(studio.folder) as (address, _):
         page = browser.open_page(f"{address}/page.html", RenderOptions(width=160, height=90, mode=Mode.DOM))
-        page.ready()
         with pytest.raises(RenderFailed, match="ranges of bytes") as caught:
             page.frame(9)
     assert "serve it" in caught.value.hint

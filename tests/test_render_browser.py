@@ -25,7 +25,6 @@ from pictures import SCRIPT, bars, colour, picture, pixels
 from logist.errors import BrowserMissing, RenderFailed, UsageProblem
 from logist.render import cbor
 from logist.render.browser import Browser, find_browser, install_hint
-from logist.render.capture import Screenshots
 from logist.render.launch import RunningBrowser, open_browser
 from logist.render.options import Mode, RenderOptions, Warmup
 from logist.render.page import Page
@@ -83,9 +82,7 @@ def write(folder: Path, content: str, name: str = "page.html") -> str:
 
 
 def opened(running: RunningBrowser, url: str, *, show_replayed: bool = False, **changes: object) -> Page:
-    page = running.open_page(url, options(**changes), show_replayed=show_replayed)
-    page.ready()
-    return page
+    return running.open_page(url, options(**changes), show_replayed=show_replayed)
 
 
 def frames(page: Page, count: int) -> list[bytes]:
@@ -267,7 +264,6 @@ from logist.render.launch import open_browser
 from logist.render.options import Mode, RenderOptions, Warmup
 with open_browser(find_browser(sys.argv[1], os.environ)) as running:
     page = running.open_page(sys.argv[2], RenderOptions(width=160, height=90, mode=Mode.DOM))
-    page.ready()
     for number in range(1_000_000):
         page.frame(number)
         print(number, flush=True)
@@ -392,15 +388,6 @@ def test_an_answer_that_does_not_come_is_not_waited_for(line: Line) -> None:
         line.connection.call("A.do", timeout=0.05)
     line.say(message(id=1, result={"late": True}) + message(id=2, result={"late": False}))
     assert line.connection.call("A.do", timeout=5) == {"late": False}
-
-
-def test_a_screenshot_that_a_leaving_page_lost_is_asked_for_again(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("logist.render.capture._PATIENCE", 0.01)
-    screenshots = Screenshots(line.connection, "s")
-    with pytest.raises(NoAnswerError):
-        screenshots.picture(0, 0.005)
-    line.say(message(id=3, result={"data": "a picture"}))
-    assert screenshots.picture(0, 30) == "a picture"
 
 
 def test_a_browser_that_takes_nothing_is_not_waited_for(line: Line) -> None:

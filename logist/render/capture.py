@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import binascii
-import time
 from collections.abc import Callable
 from typing import Protocol
 
-from logist.render.protocol import Connection, NoAnswerError, Values
+from logist.render.options import RenderOptions
+from logist.render.protocol import Connection, ProtocolError, Values
 
 #: Milliseconds: where the compositor's clock begins, and how far a frame that only moves things along moves it.
 _EPOCH = 1_000.0
 _NUDGE = 0.01
-#: Seconds after which a screenshot that did not come is asked for again.
-_PATIENCE = 5.0
+#: In pixels.
+_LEAST_WINDOW = 500
 _PNG: Values = {"format": "png", "optimizeForSpeed": True}
 
 
@@ -115,18 +115,8 @@ class Screenshots:
 
     def picture(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> bytes | None:  # noqa: ARG002 - the browser keeps its own time
         """The page as it is now, as a PNG; None: it has painted nothing yet."""
-        deadline = time.monotonic() + timeout
-        number = self._ask(timeout)
-        # A page that changes its surface meanwhile, as one that goes to another address does, loses the question.
-        while not self._connection.answered(number, within=min(_PATIENCE, left := deadline - time.monotonic())):
-            if left <= _PATIENCE:
-                raise NoAnswerError("no time left for a screenshot")
-            number = self._ask(left)
-        answer = self._connection.wait(number, timeout=0)
+        answer = self._connection.call("Page.captureScreenshot", _PNG, session=self._session, timeout=timeout)
         return self._pictures.take(answer["data"]) if answer.get("data") else None
-
-    def _ask(self, timeout: float) -> int:
-        return self._connection.send("Page.captureScreenshot", _PNG, session=self._session, timeout=timeout)
 
     def show(self, ms: float, timeout: float, meanwhile: Meanwhile | None = None) -> None:
         """Nothing: frames are shown all the time."""
@@ -147,3 +137,18 @@ class Canvases:
     def take(self, text: str) -> bytes:
         """The bytes of a picture in base64. Raises binascii.Error."""
         return self._pictures.take(binascii.a2b_base64(text))
+
+
+def new_target(connection: Connection, options: RenderOptions, timeout: float) -> tuple[str, bool]:
+    """A new page: its session, and whether frames are begun by hand in it. Raises what `Connection.call` raises."""
+    params: Values = {"url": "about:blank", "newWindow": True, "enableBeginFrameControl": True}
+    # The page is given its size later; a browser with real windows takes no pictures of one that is too small.
+    params |= {"width": max(options.width, _LEAST_WINDOW), "height": max(options.height, _LEAST_WINDOW)}
+    target = connection.call("Target.createTarget", params, timeout=timeout)
+    attach = {"targetId": target["targetId"], "flatten": True}
+    session = str(connection.call("Target.attachToTarget", attach, timeout=timeout)["sessionId"])
+    try:
+        connection.call("HeadlessExperimental.enable", session=session, timeout=timeout)
+    except ProtocolError:
+        return session, False
+    return session, True

@@ -127,7 +127,6 @@ class Frames:
         size = (options.width, options.height)
         with open_browser(self._browser, headless=options.headless, cancel=self._unwanted, size=size) as running:
             page = running.open_page(self._url, self._options)
-            page.ready()
             if self._listen is not None:
                 self._listen(page.tracks())
             last = -1
@@ -147,7 +146,6 @@ class Frames:
         except ReplayUnseenError:
             page.close()
         again = running.open_page(self._url, self._options, show_replayed=True)
-        again.ready()
         return again, again.frame(number, then)
 
     def _after(self, place: int, block: range) -> int | None:

@@ -20,7 +20,7 @@ from logist.execution.local import LocalWorkerAdapter
 from logist.processes import processors
 from logist.render.browser import KILLED_HINT, Browser, install_hint
 from logist.render.options import RenderOptions
-from logist.render.page import Page
+from logist.render.page import NeverDrawnError, Page
 from logist.render.private_folder import private_folder
 from logist.render.protocol import Connection, ConnectionLostError, NoAnswerError, ProtocolError
 
@@ -65,6 +65,8 @@ _SET_PIPE_SIZE = 1031
 _START_TIME = 30.0
 _END_TIME = 2.0
 _GRACE = 0.5
+#: Pages that are opened where the browser never draws the ones before.
+_PAGES_TRIED = 3
 _PREFIX = "logist-browser-"
 #: What Chromium writes before each line it prints.
 _LOG_MARK = re.compile(r"^\[[\d/.:]*(\w+):[^\]]*\]\s*")
@@ -78,8 +80,18 @@ class RunningBrowser(NamedTuple):
     version: str
 
     def open_page(self, url: str, options: RenderOptions, *, show_replayed: bool = False) -> Page:
-        """Open a page and load `url` in it. Raises RenderFailed."""
-        return Page.open(self.connection, url, options, show_replayed=show_replayed)
+        """A page of `url` that is ready for its first frame. Raises RenderFailed."""
+        for _ in range(_PAGES_TRIED - 1):
+            page = Page.open(self.connection, url, options, show_replayed=show_replayed)
+            try:
+                page.ready()
+            except NeverDrawnError:
+                page.close()
+            else:
+                return page
+        page = Page.open(self.connection, url, options, show_replayed=show_replayed)
+        page.ready(patient=True)
+        return page
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from logist.errors import LogistError, RenderFailed, UsageProblem
-from logist.render.capture import BeginFrames, Canvases, Capture, Meanwhile, Screenshots
+from logist.render.capture import BeginFrames, Canvases, Capture, Meanwhile, Screenshots, new_target
 from logist.render.contract import CONTRACT, TELL_OBSERVERS, contract_script, track_of
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
 from logist.render.page_events import PageEvents, failure_text
@@ -24,9 +24,9 @@ _NUDGE_AFTER = 0.004
 #: Likewise, before it is told what its observers see: it must not wait for the next frame with that.
 _TELL_AFTER = 0.25
 _PACE = 0.01
+#: In which a browser that is left to itself draws a new page, if it ever does.
+_DRAWN_WITHIN = 8.0
 _EXPLAINING = 0.2
-#: In pixels.
-_LEAST_WINDOW = 500
 #: Where a PNG says how large it is.
 _PNG_HEADER, _PNG_SIZE = 16, struct.Struct(">II")
 _TRANSPARENT = {"color": {"r": 0, "g": 0, "b": 0, "a": 0}}
@@ -39,6 +39,10 @@ class _SentStep(NamedTuple):
     context: str
     #: The number of its command.
     command: int
+
+
+class NeverDrawnError(Exception):
+    """The browser does not draw a new page, as a busy one with windows sometimes never does; another one may be."""
 
 
 class ReplayUnseenError(Exception):
@@ -92,7 +96,7 @@ class Page:
         script = contract_script(options)
         timeout = float(options.timeout)
         try:
-            session, by_hand = _new_target(connection, options, timeout)
+            session, by_hand = new_target(connection, options, timeout)
             events = PageEvents(connection, session, timeout)
             capture: Capture
             if by_hand:
@@ -111,8 +115,11 @@ class Page:
         """What the page complained of without failing: its console errors, and what it could not load."""
         return self._events.notes
 
-    def ready(self) -> None:
-        """Wait until the page has what its first frame needs. Raises RenderFailed."""
+    def ready(self, *, patient: bool = False) -> None:
+        """Wait until the page has what its first frame needs, and was drawn.
+
+        Raises RenderFailed, and NeverDrawnError unless `patient`: then the page is good for nothing more.
+        """
         deadline = time.monotonic() + self._timeout
         while (
             self._prepare_documents(deadline, _NEVER_READY, leaving=True)
@@ -128,6 +135,8 @@ class Page:
             self._call("LayerTree.enable")
         # Every page has been shown as it is before its first frame, and not only those that were slow to get ready:
         # the browser may draw a layer at the size at which it saw it first.
+        if not patient:
+            self._try_to_draw(min(_DRAWN_WITHIN, _left(deadline)))
         self._taken(self._ms(-1), deadline, _NEVER_READY)
         if layers_matter:
             self._may_pass_by = self._is_on_one_layer(deadline, _NEVER_READY)
@@ -184,6 +193,17 @@ class Page:
 
     # --- Frames ----------------------------------------------------------------------------------------------------
 
+    def _try_to_draw(self, timeout: float) -> None:
+        """Raises NeverDrawnError when the browser, left to itself, does not draw the page in time."""
+        if self._capture.by_hand:
+            return
+        try:
+            self._capture.picture(self._ms(-1), timeout)
+        except NoAnswerError as error:
+            raise NeverDrawnError from error
+        except (ConnectionLostError, ProtocolError) as error:
+            raise self._failure(error, _NEVER_READY) from error
+
     def _prepare_documents(self, deadline: float, late: str, *, leaving: bool = False) -> bool:
         """Have documents that are new get ready; whether there were any, or there are none at all."""
         contexts = self._events.contexts()
@@ -237,7 +257,7 @@ class Page:
         call = f"{CONTRACT}.arrived({json.dumps(arrived)},{json.dumps(seen)})"
         for context in self._events.contexts():
             self._evaluate(call, context, deadline, late, leaving=leaving)
-        return self._events.drawn_layers == 1
+        return True
 
     def _step_call(self, number: int, *, seen: bool) -> str:
         return f"{CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
@@ -315,6 +335,9 @@ class Page:
             show(self._ms(number), _left(deadline), meanwhile)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
             raise self._failure(error, _late(number)) from error
+        if unseen and meanwhile is None:
+            # What is not shown may be over for the browser before it is for the page.
+            self._evaluate(f"{CONTRACT}.drawn()", "", deadline, _late(number))
         self._unseen = self._unseen or unseen
 
     def _is_on_one_layer(self, deadline: float, late: str) -> bool:
@@ -475,18 +498,3 @@ def _late(number: int) -> str:
 
 def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.0)
-
-
-def _new_target(connection: Connection, options: RenderOptions, timeout: float) -> tuple[str, bool]:
-    """A new page: its session, and whether frames are begun by hand in it."""
-    params: Values = {"url": "about:blank", "newWindow": True, "enableBeginFrameControl": True}
-    # The page is given its size later; a browser with real windows takes no pictures of one that is too small.
-    params |= {"width": max(options.width, _LEAST_WINDOW), "height": max(options.height, _LEAST_WINDOW)}
-    target = connection.call("Target.createTarget", params, timeout=timeout)
-    attach = {"targetId": target["targetId"], "flatten": True}
-    session = str(connection.call("Target.attachToTarget", attach, timeout=timeout)["sessionId"])
-    try:
-        connection.call("HeadlessExperimental.enable", session=session, timeout=timeout)
-    except ProtocolError:
-        return session, False
-    return session, True
