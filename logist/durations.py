@@ -50,3 +50,10 @@ def format_duration(seconds: float) -> str:
 def _two_units(amount: int, size: int, large: str, small: str) -> str:
     whole, rest = divmod(amount, size)
     return f"{whole}{large}" + (f"{rest:02}{small}" if rest else "")
+
+
+def stopwatch(seconds: float) -> str:
+    """`seconds` as a clock that runs shows them: `00:42`, `1:05:00`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"

@@ -22,6 +22,23 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+#: What a run of several jobs ends with: of all that its jobs end with, the first of these.
+WORST_FIRST = (
+    ExitCode.UNEXPECTED,
+    ExitCode.INVALID,
+    ExitCode.TIMEOUT,
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+    ExitCode.INTERVENTION_REQUIRED,
+    ExitCode.CHUNK_FAILED,
+    ExitCode.CANCELED,
+    ExitCode.USAGE,
+    ExitCode.WRONG_STATE,
+    ExitCode.BUSY,
+    ExitCode.SUCCESS,
+)
+
+
 class LogistError(Exception):
     """A problem the user can act on: shown as one `Error:` line and one `Hint:` line."""
 
@@ -100,8 +117,13 @@ class ExtraMissing(LogistError):
     exit_code = ExitCode.INVALID
 
 
+class PlaceUnavailable(LogistError):
+    """The place where commands are to run can't be reached, or can't run commands of ours."""
+
+
 class StorageFailed(LogistError):
-    """A record could not be made durable (disk full, input/output error); the run stops where it is."""
+    """A record could not be made durable (disk full, input/output error), or a storage could not be written or read;
+    the run stops where it is."""
 
 
 class WorkspaceFailed(LogistError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from logist.errors import ExitCode
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.manifest import CheckResult, Reason, Role, Verdict
 from logist.models.usage import Usage
@@ -131,7 +132,7 @@ class StopRequested(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class JobFinished(Event):
-    """The run is over; always the last event. `exit_code` is the command's."""
+    """The job's run is over; always the last event of it. `exit_code` is what this job alone would end with."""
 
     type: ClassVar[str] = "job.finished"
     status: JobStatus
@@ -142,8 +143,41 @@ class JobFinished(Event):
     next_commands: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobEnd:
+    """What came of one job in a run of several: what this run did of it, and where it stands."""
+
+    job_id: str
+    #: None when the job can't be read.
+    status: JobStatus | None
+    exit_code: ExitCode
+    #: Why it stands where it stands, or why it was not run.
+    why: str
+    #: Steps that were finished, seconds of wall time, and US dollars as far as they are known.
+    steps: int = 0
+    duration: float = 0.0
+    cost: float = 0.0
+    #: The command or the advice that goes on from here; empty where there is none.
+    next: str = ""
+
+    @property
+    def headline(self) -> str:
+        """Where it stands, in words."""
+        return "UNREADABLE" if self.status is None else self.status.replace("_", " ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsFinished(Event):
+    """A run of several jobs is over; always the last event. It belongs to no single job: `job_id` is empty."""
+
+    type: ClassVar[str] = "jobs.finished"
+    job_id: str = ""
+    jobs: tuple[JobEnd, ...]
+    exit_code: ExitCode
+
+
 class Reporter(Protocol):
-    """Takes events as they happen, in the thread that runs the job. It must not raise."""
+    """Takes events as they happen, in the thread that runs the job: one at a time. It must not raise."""
 
     def emit(self, event: Event) -> None:
         """Take one event."""

@@ -35,9 +35,12 @@ class CreateRequest:
 def create_job(store: JobStore, request: CreateRequest, clock: Clock) -> JobManifest:
     """Create the job and return its first manifest.
 
-    Raises UsageProblem when the id is taken or bad, the source is no repository or folder, or a render that comes first
-    has no spec there; InvalidFile when that spec is not sound. Nothing is left then.
+    Raises UsageProblem when the id is taken or bad, a job that it needs is not there, the source is no repository or
+    folder, or a render that comes first has no spec there; InvalidFile when that spec or a needed job is not sound.
+    Nothing is left then.
     """
+    for needed in request.definition.needs:
+        store.load(needed)
     job_id = check_job_id(request.job_id) if request.job_id else _free_id(store, request.definition.objective)
 
     def build(paths: JobPaths) -> JobManifest:

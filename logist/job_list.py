@@ -40,6 +40,9 @@ class JobRow:
     phase: str = ""
     objective: str = ""
     updated_at: datetime | None = None
+    priority: int = 0
+    #: The jobs that must have reached SUCCESS before `logist run` takes this one.
+    needs: tuple[str, ...] = ()
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +76,8 @@ def _row(store: JobStore, job_id: str, *, selected: bool) -> JobRow:
         phase=manifest.current_phase.name,
         objective=manifest.job.objective,
         updated_at=manifest.updated_at,
+        priority=manifest.job.priority,
+        needs=manifest.job.needs,
     )
 
 

@@ -153,6 +153,9 @@ class JobReport:
     at: datetime
     created_at: datetime
     updated_at: datetime
+    priority: int = 0
+    #: The jobs that must have reached SUCCESS before `logist run` takes this one.
+    needs: tuple[str, ...] = ()
     #: Counted from 1.
     phase: int
     phase_count: int
@@ -221,6 +224,8 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         at=store.clock.now(),
         created_at=manifest.created_at,
         updated_at=manifest.updated_at,
+        priority=manifest.job.priority,
+        needs=manifest.job.needs,
         phase=manifest.phase + 1,
         phase_count=len(manifest.job.phases),
         phase_name=manifest.current_phase.name,

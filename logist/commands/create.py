@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.commands.output import print_json, tell
-from logist.commands.parameters import Dollars, Duration, json_option, read_text
+from logist.commands.parameters import Dollars, Duration, complete_job, json_option, read_text
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from logist.commands.invocation import Invocation
     from logist.models.config import Config, JobFile
-    from logist.models.manifest import Budget, JobManifest, Roles
+    from logist.models.manifest import Budget, JobManifest, Phase, Roles
     from logist.workspace_creation import SourceRequest
 
 #: `name=command`. A name has no capitals: FOO=1 in front of a command is an environment variable.
@@ -32,6 +32,7 @@ class Wanted(NamedTuple):
     objective: str | None
     prompt: str | None
     phases: tuple[str, ...]
+    requires_change: bool
     checks: tuple[str, ...]
     optional_checks: tuple[str, ...]
     worker: str | None
@@ -40,6 +41,8 @@ class Wanted(NamedTuple):
     time: float | None
     retries: int | None
     cost: float | None
+    priority: int | None
+    needs: tuple[str, ...]
 
 
 @click.command()
@@ -51,6 +54,7 @@ class Wanted(NamedTuple):
 @click.option(
     "--phase", "phases", multiple=True, metavar="'NAME: TEXT'", help="A part of the work. Repeatable, in order."
 )
+@click.option("--requires-change", is_flag=True, help="Work that changes no file completes no phase, whoever says so.")
 @click.option(
     "--check", "checks", multiple=True, metavar="[NAME=]COMMAND", help="A command that must exit with 0. Repeatable."
 )
@@ -69,6 +73,19 @@ class Wanted(NamedTuple):
 @click.option("--time", type=Duration(), metavar="DURATION", help="The most active time; 0 is unlimited.")
 @click.option("--retries", type=click.IntRange(min=0), metavar="N", help="The most further attempts in a phase.")
 @click.option("--cost", type=Dollars(), metavar="DOLLARS", help="The most cost; 0 is unlimited.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-1000, 1000),
+    metavar="N",
+    help="Where several jobs wait to be run, the higher goes first. Default: 0.",
+)
+@click.option(
+    "--needs",
+    multiple=True,
+    metavar="JOB",
+    shell_complete=complete_job,
+    help="A job that `logist run` has to bring to SUCCESS before this one. Repeatable.",
+)
 @click.option("--from", "job_file", metavar="FILE", help="A whole job as TOML or JSON; options go before it.")
 @click.option("--revision", metavar="REV", help="The commit, branch or tag of the repository to start from.")
 @click.option("--no-select", is_flag=True, help="Don't make it the selected job.")
@@ -107,6 +124,9 @@ def create(
     file = None if job_file is None else read_job_file(Path(job_file))
     place = Path(source) if source is not None else None if file is None else file.source
     render = _render(wanted, spec, place, revision, concurrency)
+    store = invocation.store()
+    needs = wanted.needs or (() if file is None else file.needs)
+    wanted = wanted._replace(needs=tuple(dict.fromkeys(map(store.find, needs))))
     described = _described(wanted, file, render, config)
     request = CreateRequest(
         definition=define_job(described, config),
@@ -114,7 +134,6 @@ def create(
         job_id=described.id,
         spec_sha256=None if render is None else render.sha256,
     )
-    store = invocation.store()
     manifest = create_job(store, request, SystemClock())
     if not no_select:
         store.select(manifest.id)
@@ -243,6 +262,8 @@ def _described(wanted: Wanted, file: JobFile | None, render: Render | None, conf
         "phases": phases or None,
         "checks": _checks(wanted) or None,
         "budget": _budget(wanted, described),
+        "priority": wanted.priority,
+        "needs": wanted.needs or None,
     }
     kept = {key: getattr(described, key) for key in described.model_fields_set}
     try:
@@ -251,7 +272,7 @@ def _described(wanted: Wanted, file: JobFile | None, render: Render | None, conf
         problem = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise UsageProblem(f"{place}: {problem['msg']}", "see logist job create --help") from error
-    return made.model_copy(update={"roles": _roles(wanted, made, config)})
+    return made.model_copy(update={"roles": _roles(wanted, made, config), "phases": _phases(wanted, made)})
 
 
 def _source(path: Path | None, revision: str | None) -> SourceRequest:
@@ -272,6 +293,12 @@ def _source(path: Path | None, revision: str | None) -> SourceRequest:
     if revision is not None:
         raise UsageProblem(f"--revision needs a git repository, and {path} is none", "leave it out to copy the folder")
     return SourceRequest(kind=SourceKind.FOLDER, path=path.resolve())
+
+
+def _phases(wanted: Wanted, described: JobFile) -> tuple[Phase, ...]:
+    if not wanted.requires_change:
+        return described.phases
+    return tuple(phase.model_copy(update={"requires_change": True}) for phase in described.phases)
 
 
 def _phase(text: str) -> dict[str, str]:

@@ -6,11 +6,14 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import click
 
 from logist.plain_text import plain_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 #: What a style's name looks like: arguments of click.style.
 _STYLES: Mapping[str, Mapping[str, object]] = {
@@ -95,6 +98,11 @@ def _character_width(character: str) -> int:
 def line_width(spans: Line) -> int:
     """The columns that a line takes."""
     return sum(text_width(span.text) for span in spans)
+
+
+def local_time(at: datetime) -> str:
+    """The time of day here: `14:20:03`."""
+    return at.astimezone().strftime("%H:%M:%S")
 
 
 def crop(text: str, width: int | None) -> str:

@@ -281,6 +281,10 @@ def _facts(report: JobReport, width: int | None) -> list[Line]:
         lines += _field("Evidence", f"{report.places.branch} at {report.head[:7]} in {report.places.repo}", None)
     if report.phase_count > 1:
         lines += _field("Phase", f"{report.phase} of {report.phase_count}: {report.phase_name}", width)
+    if report.priority:
+        lines += _field("Priority", str(report.priority), width)
+    if report.needs:
+        lines += _field("Needs", ", ".join(report.needs), width)
     lines += _render(report, width)
     lines += _flow(Span(pad("Budget", _LABEL), "bold"), [_budget(budget) for budget in report.budget], width)
     # Paths are left to the terminal to wrap: only so they can be copied whole.

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -22,12 +21,12 @@ from rich.text import Text
 
 from logist.chunks import ChunkEvent, ChunkFinished, ChunkStatus, MergeFinished, Notice, RunFinished, RunStarted
 from logist.clock import Clock, SystemClock
-from logist.console import Line, Span, crop, fit_encoding, line, line_width, one_line, wrap
+from logist.console import Line, Span, crop, line, line_width, local_time, one_line, wrap
 from logist.console.chunk_meter import RunMeter, RunningChunk
 from logist.console.chunk_rows import footer_rows
 from logist.console.chunk_tables import finished_words, merged_words, started_words, tail_lines
 from logist.console.chunks import Failures, Ticker
-from logist.console.terminal import open_console
+from logist.console.terminal import open_console, styled
 
 #: Seconds between two drawings.
 INTERVAL = 0.125
@@ -79,14 +78,6 @@ class _Footer(Live):
         self._drawn = [line_width(row) for row in self._rows]
         further = Control(*((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)) * wrapped)
         return [reset, further, *rest]
-
-
-def styled(spans: Line, encoding: str | None) -> Text:
-    """A line as rich draws it: never markup, so brackets are only brackets."""
-    text = Text(no_wrap=True, end="")
-    for piece, style in spans:
-        text.append(fit_encoding(piece, encoding), style or None)
-    return Text.assemble(text)
 
 
 class ChunkBars:
@@ -214,7 +205,7 @@ class ChunkBars:
     def _say(self, words: str, style: str) -> None:
         """A line, or as many as the words need, set below each other."""
         width = self._console.width
-        stamp = f"{_local_time(self._clock.now())}  " if width >= _WIDE else ""
+        stamp = f"{local_time(self._clock.now())}  " if width >= _WIDE else ""
         indent = " " * len(stamp) or "  "
         for number, row in enumerate(wrap(words, max(1, width - len(indent)))):
             self._waiting.append(line(Span(indent if number else stamp, "dim"), Span(row, style)))
@@ -230,10 +221,6 @@ class ChunkBars:
 
     def _relative(self, path: str) -> str:
         return str(Path(path).relative_to(self._folder)) if Path(path).is_relative_to(self._folder) else path
-
-
-def _local_time(at: datetime) -> str:
-    return at.astimezone().strftime("%H:%M:%S")
 
 
 def _working_folder() -> str:

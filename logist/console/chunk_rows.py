@@ -8,6 +8,7 @@ from typing import NamedTuple
 from logist.console import Line, Span, crop, line, pad, text_width
 from logist.console.chunk_meter import RunMeter, RunningChunk
 from logist.console.chunk_tables import chunk_name, fps_text
+from logist.durations import stopwatch
 
 _WIDEST_BAR = 40
 #: Columns that a bar needs to be worth more than the words beside it, and to be shown at all.
@@ -40,7 +41,7 @@ def footer_rows(meter: RunMeter, shown: Sequence[RunningChunk], now: float, widt
     """The bars as lines that fit into `width` columns and, with a row to spare, into `height` rows."""
     head = [_total(meter, now)]
     if meter.merging is not None:
-        head.append(_Cells(Span("merge", "bold"), None, time=_stopwatch(now - meter.merging)))
+        head.append(_Cells(Span("merge", "bold"), None, time=stopwatch(now - meter.merging)))
     room = max(0, height - 1 - len(head))
     fitting = len(shown) if len(shown) <= room else max(0, room - 1)
     cells = [*head, *(_chunk(chunk, now) for chunk in shown[:fitting])]
@@ -60,7 +61,7 @@ def _total(meter: RunMeter, now: float) -> _Cells:
         done / meter.frames if meter.frames else 0.0,
         f"{done:>{len(frames)},}/{frames}",
         fps_text(meter.fps(now)),
-        "" if left is None else _stopwatch(left),
+        "" if left is None else stopwatch(left),
         left=True,
         remark=f"{meter.failed_chunks:,} failed" if meter.failed_chunks else "",
         remark_style="red",
@@ -71,7 +72,7 @@ def _chunk(chunk: RunningChunk, now: float) -> _Cells:
     name, frames = Span(f"  {chunk_name(chunk.chunk)}"), f"{chunk.frame_count:,}"
     remark = f"attempt {chunk.attempt}" if chunk.attempt > 1 else ""
     if not chunk.tells and chunk.ended is None:
-        passed = _stopwatch(now - chunk.began)
+        passed = stopwatch(now - chunk.began)
         return _Cells(name, None, f"–/{frames}", "", passed, remark=remark)
     left = None if chunk.ended is not None else chunk.left(now)
     return _Cells(
@@ -79,7 +80,7 @@ def _chunk(chunk: RunningChunk, now: float) -> _Cells:
         chunk.frames / chunk.frame_count if chunk.frame_count else 1.0,
         f"{chunk.frames:,}/{frames}",
         "" if chunk.ended is not None else fps_text(chunk.fps(now)),
-        "" if left is None else _stopwatch(left),
+        "" if left is None else stopwatch(left),
         left=True,
         remark=remark,
     )
@@ -87,12 +88,6 @@ def _chunk(chunk: RunningChunk, now: float) -> _Cells:
 
 def _widest_name(meter: RunMeter) -> int:
     return 2 * len(f"{meter.chunks:,}") + len("/ chunks")
-
-
-def _stopwatch(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 class _Layout(NamedTuple):

@@ -1,7 +1,7 @@
 """The live view of a run: a line for everything that is finished, above a footer that shows what goes on.
 
-The lines stay in the terminal's scrollback, the footer is taken away at the end. Only this module, `chunk_bars` and
-`terminal` import rich.
+The lines stay in the terminal's scrollback, the footer is taken away at the end. Only this module, `live_jobs`,
+`chunk_bars` and `terminal` import rich.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -22,13 +21,13 @@ from logist import events
 from logist.chunks import ChunkEvent, ChunkFinished, ChunkProgressed, ChunkStatus, MergeFinished
 from logist.chunks import Notice as ChunkNotice
 from logist.clock import Clock, SystemClock
-from logist.console import crop, crop_start, fit_encoding, one_line, pad, text_width, wrap
+from logist.console import crop, crop_start, fit_encoding, local_time, one_line, pad, text_width, wrap
 from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, fps_text, merged_words, tail_lines
 from logist.console.chunks import Failures
 from logist.console.reporters import OutputLines, again_words, check_words, count, quote, stop_words
 from logist.console.terminal import open_console
-from logist.durations import format_duration
+from logist.durations import format_duration, stopwatch
 from logist.events import Event
 from logist.job_report import last_lines
 from logist.lifecycle import JobStatus, Trigger
@@ -258,7 +257,7 @@ class LiveReporter:
 
     def _print(self, *parts: tuple[str, str], time: bool = True) -> None:
         if time:
-            parts = (("dim", f"{_local_time(self._clock.now())}  "), *parts)
+            parts = (("dim", f"{local_time(self._clock.now())}  "), *parts)
         self._console.print(self._text(*parts), soft_wrap=True)
 
     def _print_words(self, style: str, words: str, *head: tuple[str, str]) -> None:
@@ -353,8 +352,8 @@ class LiveReporter:
         clocks = []
         if silent >= _QUIET_AFTER:
             clocks.append(("yellow", f"quiet {format_duration(silent)}  "))
-        job = "" if short else f" step · {_stopwatch(step.time_spent + passed)} job"
-        return [*clocks, ("dim", f"{_stopwatch(passed)}{job}")]
+        job = "" if short else f" step · {stopwatch(step.time_spent + passed)} job"
+        return [*clocks, ("dim", f"{stopwatch(passed)}{job}")]
 
     def _bars(self, view: _View, width: int) -> list[Text]:
         if view.step is None:
@@ -401,16 +400,6 @@ class LiveReporter:
             return self._text(("dim", crop(keys, room)))
         log = crop_start(_relative(view.step.stdout_log), room - len(keys) - 9)
         return self._text(("dim", f"{keys}   logs: {log}"))
-
-
-def _local_time(at: datetime) -> str:
-    return at.astimezone().strftime("%H:%M:%S")
-
-
-def _stopwatch(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def _relative(path: str) -> str:

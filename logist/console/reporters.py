@@ -6,7 +6,8 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -159,6 +160,29 @@ class PlainReporter:
         self._sink.write(f"{_timestamp(self._clock.now())}  {words}  {pairs}")
 
 
+class PlainJobs:
+    """The plain lines of several jobs at once: each job has its own sign of life, and its own chunks."""
+
+    def __init__(self, *, verbose: bool = False, stream: TextIO | None = None, clock: Clock | None = None) -> None:
+        self._verbose = verbose
+        self._stream = stream
+        self._clock = clock
+        self._jobs: dict[str, PlainReporter] = {}
+
+    def emit(self, event: Event) -> None:
+        """Show one event."""
+        job = self._jobs.get(event.job_id)
+        if job is None:
+            job = PlainReporter(verbose=self._verbose, stream=self._stream, clock=self._clock)
+            self._jobs[event.job_id] = job
+        job.emit(event)
+
+    def close(self) -> None:
+        """Stop the signs of life."""
+        for job in self._jobs.values():
+            job.close()
+
+
 class _Heartbeat:
     """Calls `beat` again and again while it is started."""
 
@@ -220,8 +244,17 @@ def describe(event: Event) -> str:
             return stop_words(event.now, event.after)
         case events.JobFinished():
             return f"{event.status.replace('_', ' ')}: {one_line(event.reason.sentence)}"
+        case events.JobsFinished():
+            return jobs_words(event.jobs)
         case _:
             return event.type
+
+
+def jobs_words(jobs: Sequence[events.JobEnd]) -> str:
+    """Where several jobs stand, in words: `3 jobs: 2 SUCCESS, 1 INTERVENTION REQUIRED`."""
+    counted = Counter(job.headline for job in jobs)
+    each = ", ".join(f"{number} {words}" for words, number in counted.items())
+    return f"{count(len(jobs), 'job')}: {each}" if jobs else "no job is ready"
 
 
 def again_words(retry_in: float | None) -> str:
@@ -278,6 +311,8 @@ def _tail(event: Event) -> dict[str, str]:
             tail |= {"status": event.status, "reason": event.reason.code, "exit_code": str(event.exit_code)}
         case events.StopRequested():
             tail |= {"now": str(event.now).lower()}
+        case events.JobsFinished():
+            tail = {"type": event.type, "exit_code": str(event.exit_code)}
     if isinstance(event, events.StepFinished):
         tail |= {"action": event.action, "duration": f"{event.duration:g}", "files": str(event.files_changed)}
         tail |= _usage(event.usage) | {"commit": event.commit[:12]}
@@ -294,27 +329,31 @@ def _usage(usage: Usage) -> dict[str, str]:
 
 
 class JsonReporter:
-    """JSON Lines on stdout, one record an event; `job.finished` is the last. Agent output only when `verbose`."""
+    """JSON Lines on stdout, one record an event. Agent output only when `verbose`.
+
+    `job.finished` is the last of a job, `jobs.finished` of a run of several.
+    """
 
     def __init__(self, *, verbose: bool = False, stream: TextIO | None = None, clock: Clock | None = None) -> None:
         self._sink = Sink(stream or sys.stdout)
         self._verbose = verbose
         self._clock = clock or SystemClock()
-        self._output = OutputLines()
+        #: By job: several may print at the same time.
+        self._output: defaultdict[str, OutputLines] = defaultdict(OutputLines)
         self._seq = 0
 
     def emit(self, event: Event) -> None:
         """Write one event as a record."""
         if isinstance(event, events.OutputReceived):
             if self._verbose:
-                for text in self._output.feed(event.stream, event.data):
+                for text in self._output[event.job_id].feed(event.stream, event.data):
                     self._output_record(event.job_id, event.step, event.stream, text)
             return
         if isinstance(event, events.RenderProgressed):
             self._record(event.event.type, event.job_id, {"step": event.step, **_chunk_fields(event.event)})
             return
         if isinstance(event, events.StepFinished | events.AttemptFailed | events.JobFinished):
-            for stream, text in self._output.flush():
+            for stream, text in self._output[event.job_id].flush():
                 self._output_record(event.job_id, event.step, stream, text)
         self._record(event.type, event.job_id, _fields(event))
 
@@ -350,15 +389,21 @@ def _fields(event: Event) -> dict[str, object]:
 
 
 class QuietReporter:
-    """One line on stderr when the run is over."""
+    """One line on stderr for each job when its run is over."""
 
     def __init__(self, *, stream: TextIO | None = None) -> None:
         self._sink = Sink(stream or sys.stderr)
+        self._finished: set[str] = set()
 
     def emit(self, event: Event) -> None:
         """Show the end, and nothing else."""
         if isinstance(event, events.JobFinished):
+            self._finished.add(event.job_id)
             self._sink.write(f"{event.job_id}: {describe(event)}")
+        if isinstance(event, events.JobsFinished):
+            for job in event.jobs:
+                if job.job_id not in self._finished:
+                    self._sink.write(f"{job.job_id}: {job.headline}: {one_line(job.why)}")
 
     def close(self) -> None:
         """Nothing is held."""
@@ -369,18 +414,25 @@ class QuietReporter:
 
 @contextlib.contextmanager
 def open_reporter(
-    progress: str, *, environ: Mapping[str, str], verbose: bool = False, clock: Clock | None = None
+    progress: str,
+    *,
+    environ: Mapping[str, str],
+    verbose: bool = False,
+    clock: Clock | None = None,
+    several: bool = False,
 ) -> Iterator[ConsoleReporter]:
-    """A reporter for one run, closed at its end whatever happens.
+    """A reporter for one run, closed at its end whatever happens; `several`: of jobs that run at the same time.
 
     `progress` is auto, tty, plain, json or none: auto is a live view on a terminal and plain lines elsewhere.
     """
-    reporter = _reporter(progress, environ, verbose, clock)
+    reporter = _reporter(progress, environ, verbose, clock, several)
     with contextlib.closing(reporter):
         yield reporter
 
 
-def _reporter(progress: str, environ: Mapping[str, str], verbose: bool, clock: Clock | None) -> ConsoleReporter:
+def _reporter(
+    progress: str, environ: Mapping[str, str], verbose: bool, clock: Clock | None, several: bool
+) -> ConsoleReporter:
     match progress:
         case "json":
             return JsonReporter(verbose=verbose, clock=clock)
@@ -389,7 +441,8 @@ def _reporter(progress: str, environ: Mapping[str, str], verbose: bool, clock: C
         case "auto" | "tty" if shows_live(sys.stderr, environ):
             # Imported here: rich is slow to load, and of use on a terminal only.
             from logist.console.live import LiveReporter
+            from logist.console.live_jobs import LiveJobs
 
-            return LiveReporter(environ=environ, verbose=verbose, clock=clock)
+            return (LiveJobs if several else LiveReporter)(environ=environ, verbose=verbose, clock=clock)
         case _:
-            return PlainReporter(verbose=verbose, clock=clock)
+            return (PlainJobs if several else PlainReporter)(verbose=verbose, clock=clock)

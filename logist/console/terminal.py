@@ -1,4 +1,4 @@
-"""The terminal as rich draws on it, for both live views."""
+"""The terminal as rich draws on it, for all live views."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from rich.console import Console
+from rich.text import Text
+
+from logist.console import Line, fit_encoding
 
 
 class Terminal:
@@ -51,3 +54,11 @@ def open_console(stream: TextIO, environ: Mapping[str, str]) -> Console:
         soft_wrap=True,
         legacy_windows=False,
     )
+
+
+def styled(spans: Line, encoding: str | None) -> Text:
+    """A line as rich draws it: never markup, so brackets are only brackets."""
+    text = Text(no_wrap=True, end="")
+    for piece, style in spans:
+        text.append(fit_encoding(piece, encoding), style or None)
+    return Text.assemble(text)

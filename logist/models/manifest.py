@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -22,6 +23,8 @@ Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\r\n]*$")]
 #: A limit in seconds or dollars: infinity and NaN would compare wrongly, or never.
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: Bounded, so that it stays readable in a list.
+Priority = Annotated[int, Field(ge=-1000, le=1000)]
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 
 
@@ -117,6 +120,8 @@ class Phase(Record):
 
     name: Line
     kind: PhaseKind = PhaseKind.WORK
+    #: Phases that come before this one.
+    needs: tuple[Line, ...] = ()
     instructions: Text = ""
     #: Run after the job's own checks, in this phase only.
     checks: tuple[Check, ...] = ()
@@ -132,6 +137,9 @@ class Phase(Record):
     chunk_timeout: Limit | None = None
     #: What a chunk that failed for good does to the others. A job's human comes later: what runs may end by itself.
     halt: Halt = Halt.SOON
+    #: Where the chunks run, and what that place is told; without one, where the job's steps do.
+    adapter: Line | None = None
+    adapter_options: dict[Line, str] = Field(default_factory=dict)
     #: Take the rendered media into the evidence. Else the evidence has only their sizes and hashes.
     commit_media: bool = False
 
@@ -140,10 +148,71 @@ class Phase(Record):
         if self.kind is PhaseKind.RENDER and self.spec is None:
             raise ValueError("a phase of kind render needs spec, the path of a render job spec in the workspace")
         if self.kind is PhaseKind.WORK:
-            for name in ("spec", "concurrency", "retries", "chunk_timeout", "halt", "commit_media"):
-                if getattr(self, name) != Phase.model_fields[name].default:
+            for name in _OF_RENDERS:
+                if getattr(self, name) != Phase.model_fields[name].get_default(call_default_factory=True):
                     raise ValueError(f'{name} is for a phase with kind = "render"')
+        if self.adapter_options and self.adapter is None:
+            raise ValueError("adapter_options needs adapter, the name of the place that they are for")
         return self
+
+
+_OF_RENDERS = (
+    "spec",
+    "concurrency",
+    "retries",
+    "chunk_timeout",
+    "halt",
+    "adapter",
+    "adapter_options",
+    "commit_media",
+)
+
+
+def in_order_of_needs(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The phases with each behind those that it needs, else as they are written.
+
+    Raises ValueError for two of one name, and for needs that are unknown, named twice, or a circle.
+    """
+    by_name = {phase.name: phase for phase in phases}
+    if len(by_name) < len(phases):
+        raise ValueError("two phases have the same name")
+    if not any(phase.needs for phase in phases):
+        return tuple(phases)
+    for phase in phases:
+        _check_needs(phase, by_name.keys())
+    return tuple(by_name[name] for name in _sorted_names(by_name))
+
+
+def _sorted_names(by_name: Mapping[str, Phase]) -> Iterator[str]:
+    # Imported here: hardly any job says what its phases need, and every manifest is read quickly.
+    from graphlib import CycleError, TopologicalSorter
+
+    sorter = TopologicalSorter({name: phase.needs for name, phase in by_name.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = ", which needs ".join(repr(name) for name in reversed(error.args[1]))
+        raise ValueError(f"phases need each other: {circle}") from error
+    place = {name: number for number, name in enumerate(by_name)}
+    ready: set[str] = set()
+    while sorter:
+        # One at a time, and not all that are ready: what is free to stay where it is written stays there.
+        ready.update(sorter.get_ready())
+        first = min(ready, key=place.__getitem__)
+        ready.remove(first)
+        sorter.done(first)
+        yield first
+
+
+def _check_needs(phase: Phase, known: Collection[str]) -> None:
+    """Raises ValueError for a need that is no other phase, or is there twice."""
+    for name in phase.needs:
+        if name == phase.name:
+            raise ValueError(f"phase {phase.name!r} needs itself")
+        if name not in known:
+            raise ValueError(f"phase {phase.name!r} needs {name!r}, and there is no such phase")
+    if len(set(phase.needs)) < len(phase.needs):
+        raise ValueError(f"phase {phase.name!r} needs a phase twice")
 
 
 class RoleSettings(Record):
@@ -214,18 +283,19 @@ class JobDefinition(Record):
     objective: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
     #: The long form of the objective, given to every agent.
     prompt: Text = ""
-    phases: Annotated[tuple[Phase, ...], Field(min_length=1)] = (Phase(name="main"),)
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1), AfterValidator(in_order_of_needs)] = (Phase(name="main"),)
     checks: tuple[Check, ...] = ()
     roles: Roles = Roles()
     budget: Budget = Budget()
     #: The same tree, checks and verdict this often in a row is no progress.
     no_progress_limit: Annotated[int, Field(ge=2, le=20)] = 3
+    #: Where several jobs wait to be run, the higher one goes first.
+    priority: Priority = 0
+    #: Jobs that must have reached SUCCESS before this one is run along with others.
+    needs: tuple[JobId, ...] = ()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> JobDefinition:
-        phases = [phase.name for phase in self.phases]
-        if len(set(phases)) < len(phases):
-            raise ValueError("two phases have the same name")
+    def _check_names_are_unique(self) -> JobDefinition:
         for phase in self.phases:
             checks = [check.name for check in self.checks + phase.checks]
             if len(set(checks)) < len(checks):

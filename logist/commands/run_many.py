@@ -1,0 +1,121 @@
+"""`logist run`: several jobs, so many at a time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from logist.commands.chunks import MOST_AT_ONCE, adapter_options
+from logist.commands.invocation import Place
+from logist.commands.output import tell
+from logist.commands.parameters import Duration, complete_job
+from logist.commands.run import PROGRESS, show_as
+from logist.commands.signals import stop_after, stop_on_signals
+from logist.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from logist.commands.invocation import Invocation
+    from logist.run_many import RunsResult
+
+
+@click.command("run")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete_job, help="Ids or starts of ids.")
+@click.option("--all", "every", is_flag=True, help="Every job that waits for a runner, also those made meanwhile.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, MOST_AT_ONCE),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Jobs at once.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print the verdicts alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Print all that the agents print.")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
+@click.option(
+    "--progress",
+    type=click.Choice(PROGRESS),
+    default="auto",
+    envvar="LOGIST_PROGRESS",
+    show_envvar=True,
+    help="How to show what happens: a live view on a terminal, else plain lines.",
+)
+@click.option("--timeout", type=Duration(), metavar="DURATION", help="Stop after this long, with exit code 124.")
+@click.option(
+    "--max-wait",
+    type=Duration(),
+    metavar="DURATION",
+    help="How long each job waits, in all, for a busy provider of a model. Default: the role's.",
+)
+@click.option(
+    "--adapter",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="Where on this machine the commands run.",
+)
+@click.option("--adapter-option", multiple=True, metavar="NAME=VALUE", help="What the adapter is told.")
+@click.pass_obj
+def run_many(
+    invocation: Invocation,
+    jobs: tuple[str, ...],
+    every: bool,
+    concurrency: int,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    progress: str,
+    timeout: float | None,
+    max_wait: float | None,
+    adapter: str,
+    adapter_option: tuple[str, ...],
+) -> int:
+    """Run several jobs, N at a time: by priority, then the oldest first, and none before those that it needs.
+
+    Each runs until it rests, as with `job run`. One that another runner holds is left to it, and one that can't go on
+    does not stop the others.
+
+    Ctrl-C once stops each job after its step, twice stops them now; the same command goes on.
+    """
+    from logist.console.reporters import open_reporter
+    from logist.run_many import run_jobs
+    from logist.stop_switch import StopSwitch
+
+    if every == bool(jobs):
+        raise UsageProblem(
+            "names of jobs and --all exclude each other" if every else "no job is named",
+            "logist run --all runs every job that is ready, logist run JOB... those alone, logist job run the selected",
+        )
+    if timeout == 0:
+        raise UsageProblem("--timeout 0 leaves no time to run", "leave it out to run without a limit")
+    only = None if every else frozenset(map(invocation.store().find, jobs))
+    show = show_as(progress, as_json=as_json, quiet=quiet, verbose=verbose)
+    stop, place = StopSwitch(), Place(adapter, adapter_options(adapter_option))
+    with (
+        open_reporter(show.progress, environ=os.environ, verbose=verbose, several=True) as reporter,
+        invocation.runtime(reporter=reporter, stop=stop, max_wait=max_wait, place=place) as runtime,
+        stop_on_signals(stop),
+        stop_after(stop, timeout),
+    ):
+        result = run_jobs(runtime, only=only, concurrency=concurrency)
+    if show.card:
+        _show_summary(result)
+    if result.faults:
+        # Told, and kept in a log file, where every fault is.
+        raise result.faults[0] if len(result.faults) == 1 else ExceptionGroup("several jobs failed", result.faults)
+    return result.exit_code
+
+
+def _show_summary(result: RunsResult) -> None:
+    from logist.console.reporters import jobs_words
+    from logist.console.tables import ends_table
+
+    if result.jobs:
+        click.echo(f"\n{ends_table(result.jobs, stream=sys.stderr)}\n", err=True)
+    tell(f"{jobs_words(result.jobs)}; exit code {result.exit_code.value}")
+    if result.unanswered:
+        names = ", ".join(result.unanswered[:5]) + (", …" if len(result.unanswered) > 5 else "")
+        tell(f"waiting for a human since before: {names}; logist job list --needs-human")
