@@ -16,6 +16,7 @@ INDEX_VARIABLE = "LOGIST_ARRAY_INDEX"
 SIZE_VARIABLE = "LOGIST_ARRAY_SIZE"
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_BUNDLE = re.compile(r"(.+)/bundles/([0-9a-f]{64})", re.DOTALL)
 _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 #: A scheduler's word for "no array" (Grid Engine).
 _UNDEFINED = "undefined"
@@ -23,11 +24,30 @@ _MOST_LISTED = 10
 
 
 def is_spec_target(text: str) -> bool:
-    """Whether a run's TARGET means a spec: a file that exists, `-`, a URL, or `*.json`. Anything else is a job id."""
-    if text == "-" or _URL.match(text):
+    """Whether a run's TARGET means a spec: a file that exists, `-`, a URL, `*.json`, or a bundle's address.
+
+    Anything else is a job id.
+    """
+    if text == "-" or _URL.match(text) or bundle_address(text):
         return True
     # A folder is a job's, whatever it is called. Not Path: this is asked before anything slow is imported.
     return not os.path.isdir(text) and (text.endswith(".json") or os.path.exists(text))  # noqa: PTH110, PTH112
+
+
+class BundleAddress(NamedTuple):
+    """Where a bundle is: its storage, a URL or a folder, and its hash."""
+
+    storage: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.storage}/bundles/{self.sha256}"
+
+
+def bundle_address(text: str) -> BundleAddress | None:
+    """The bundle that `text` is the address of; None: it is none."""
+    found = _BUNDLE.fullmatch(text)
+    return None if found is None else BundleAddress(found[1], found[2])
 
 
 def shell_word(text: str) -> str:
@@ -103,7 +123,7 @@ class _Scheduler(NamedTuple):
 
 
 #: The innermost first. GNU parallel runs inside of a scheduler's task, a container inside of nothing that would hand on
-#: its variables; Slurm and Grid Engine come last. Whoever means another order sets LOGIST_ARRAY_INDEX.
+#: its variables; Slurm, Grid Engine and PBS come last. Whoever means another order sets LOGIST_ARRAY_INDEX.
 SCHEDULERS = (
     _Scheduler("Logist", INDEX_VARIABLE),
     _Scheduler("GNU parallel", "PARALLEL_SEQ", base=1),
@@ -121,6 +141,7 @@ SCHEDULERS = (
     _Scheduler(
         "Grid Engine", "SGE_TASK_ID", first="SGE_TASK_FIRST", base=1, step="SGE_TASK_STEPSIZE", last="SGE_TASK_LAST"
     ),
+    _Scheduler("PBS", "PBS_ARRAY_INDEX"),
 )
 _NAME_THEM = "give the array as one range from 0 or 1, or name the chunks with --chunk ID"
 _NAME_IT = '; for one task of an array that counts from 0: --chunk "$SLURM_ARRAY_TASK_ID"'

@@ -64,6 +64,7 @@ def test_of_many_chunks_only_some_are_listed() -> None:
         ({"CLOUD_RUN_TASK_INDEX": "2", "CLOUD_RUN_TASK_COUNT": "10"}, (2,)),
         (GRID_ENGINE, (2,)),
         ({"SGE_TASK_ID": "3"}, (2,)),
+        ({"PBS_ARRAY_INDEX": "2"}, (2,)),
         ({"PARALLEL_SEQ": "3"}, (2,)),
         ({"LOGIST_ARRAY_INDEX": "2"}, (2,)),
     ],
@@ -194,7 +195,7 @@ def test_of_two_schedulers_the_inner_one_counts() -> None:
     assert select(TEN, ["auto"], {**SLURM, "JOB_COMPLETION_INDEX": "4"}) == (4,)
     assert select(TEN, ["auto"], {**SLURM, **NO_GRID_ENGINE_ARRAY}) == (2,)
     assert [scheduler.name for scheduler in SCHEDULERS] == [
-        *("Logist", "GNU parallel", "Kubernetes", "Cloud Run", "AWS Batch", "Slurm", "Grid Engine"),
+        *("Logist", "GNU parallel", "Kubernetes", "Cloud Run", "AWS Batch", "Slurm", "Grid Engine", "PBS"),
     ]
 
 
