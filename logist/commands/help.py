@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from logist.errors import ExitCode, UsageProblem
+from logist.errors import WORST_FIRST, ExitCode, UsageProblem
 
 EXIT_CODES = {
     ExitCode.SUCCESS: "done; of a run: SUCCESS",
@@ -20,6 +20,12 @@ EXIT_CODES = {
     ExitCode.INTERRUPTED: "stopped by Ctrl-C; the same command goes on",
     ExitCode.TERMINATED: "stopped by SIGTERM or a pause; the same command goes on",
 }
+
+SEVERAL_JOBS = (
+    "A run of several jobs (`logist run`) ends with the first of these that one of its jobs ends with:\n"
+    + ", ".join(str(code.value) for code in WORST_FIRST)
+    + "."
+)
 
 _START = """\
 A first job, on the git repository in this folder:
@@ -48,13 +54,18 @@ file that is made; one more command merges the files. `logist schema job-spec` s
   logist job run job.json --chunk auto          the one that the index of a scheduler's array task means
   logist job run job.json --merge-only          once all chunks are there, whoever made them
 
+  logist job run job.json --storage URL         its workers share no folder: its files travel by s3://…, gs://… or a path
+  logist bundle job.json --storage URL          only uploads them, and prints the ADDRESS for workers of their own:
+  logist job run ADDRESS --trust --chunk auto   one of those, anywhere; then --merge-only as above, with --storage URL
+
 A chunk is done when its command exits with 0 and what it made was verified. Its record, its log and joblog.tsv, a
 line for each try in the columns of GNU parallel, are in .logist/job.json/ beside the spec."""
 
 
 def exit_codes_text() -> str:
-    """The exit codes and what they say, one a line."""
-    return "\n".join(f"{code.value:>4}  {words}" for code, words in EXIT_CODES.items())
+    """The exit codes and what they say, one a line, and which one several jobs end with."""
+    codes = (f"{code.value:>4}  {words}" for code, words in EXIT_CODES.items())
+    return "\n".join([*codes, "", SEVERAL_JOBS])
 
 
 _TOPICS = {"exit-codes": exit_codes_text(), "specs": _SPECS, "start": _START}
