@@ -23,10 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import SCRIPT, bars, colour, picture, pixels, write_png
 from pictures import frames as frames_in
+from pytest_mock import MockerFixture
 
 from logist.errors import BrowserMissing, MergeFailed, RenderFailed, UsageProblem
 from logist.render import notes
 from logist.render.browser import check_display, find_browser
+from logist.render.capture import BeginFrames
 from logist.render.encode import video_writer
 from logist.render.encoders import settings_for
 from logist.render.frame_queue import FrameQueue, StoppedError
@@ -264,6 +266,15 @@ def test_a_chunk_shows_what_the_whole_shows_though_replayed_frames_are_not_drawn
         part = made(url, options(browser_path, 24 - start, start_frame=start, **size))
         assert [number for number in part if part[number] != whole[number]] == []
     assert made(url, options(browser_path, 24, concurrency=3, **size)) == whole
+
+
+@pytest.mark.parametrize(("page", "drawn"), [(HEARING, 0), (HISTORY, 12)], ids=["one layer", "several"])
+def test_a_replay_is_drawn_only_where_the_page_is_on_several_layers(
+    browser_path: str, tmp_path: Path, mocker: MockerFixture, page: str, drawn: int
+) -> None:
+    shown = mocker.spy(BeginFrames, "show")
+    made(write(tmp_path, page), options(browser_path, 1, start_frame=12))
+    assert shown.call_count == drawn
 
 
 def test_blocks_of_frames_are_made_by_several_pages_at_once(browser_path: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from logist.errors import LogistError, RenderFailed, UsageProblem
 from logist.render.capture import BeginFrames, Canvases, Capture, Meanwhile, Screenshots, new_target
 from logist.render.contract import CONTRACT, TELL_OBSERVERS, contract_script, track_of
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
-from logist.render.page_events import PageEvents, failure_text
+from logist.render.page_events import CANVAS, SLOW, PageEvents, failure_text, usual_hint
 from logist.render.protocol import NOBODY, Connection, ConnectionLostError, NoAnswerError, ProtocolError, Values
 
 #: Pixel formats with transparency: what the page does not paint stays transparent.
@@ -129,16 +129,14 @@ class Page:
             if self._events.leaving or not self._events.contexts():
                 self._pause(deadline, _NEVER_READY)
         self._events.settle()
-        layers_matter = self._may_pass_by and self._options.mode is Mode.DOM
-        if layers_matter:
-            # Asked of the document that stays: the one before it may have lived in another process.
-            self._call("LayerTree.enable")
+        # The document may have taken the place of the one that was loaded.
+        self._ask_for_layers(deadline)
         # Every page has been shown as it is before its first frame, and not only those that were slow to get ready:
         # the browser may draw a layer at the size at which it saw it first.
         if not patient:
             self._try_to_draw(min(_DRAWN_WITHIN, _left(deadline)))
         self._taken(self._ms(-1), deadline, _NEVER_READY)
-        if layers_matter:
+        if self._layers_matter:
             self._may_pass_by = self._is_on_one_layer(deadline, _NEVER_READY)
 
     def frame(self, number: int, then: int | None = None) -> bytes:
@@ -303,7 +301,7 @@ class Page:
             picture = self._canvases.take(text)
             size = _PNG_SIZE.unpack_from(picture, _PNG_HEADER)
         except (binascii.Error, struct.error, TypeError, ValueError) as error:
-            raise RenderFailed(f"the canvas gave no picture of frame {number}", _CANVAS) from error
+            raise RenderFailed(f"the canvas gave no picture of frame {number}", CANVAS) from error
         self._check_size(number, *size)
         return picture
 
@@ -339,6 +337,19 @@ class Page:
             # What is not shown may be over for the browser before it is for the page.
             self._evaluate(f"{CONTRACT}.drawn()", "", deadline, _late(number))
         self._unseen = self._unseen or unseen
+
+    @property
+    def _layers_matter(self) -> bool:
+        return self._may_pass_by and self._options.mode is Mode.DOM
+
+    def _ask_for_layers(self, deadline: float) -> None:
+        """Have the document tell its layers. It tells changes alone: one that was drawn before seems to have none."""
+        if not self._layers_matter:
+            return
+        try:
+            self._connection.call("LayerTree.enable", session=self.session, timeout=_left(deadline))
+        except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
+            raise self._failure(error, _NEVER_READY) from error
 
     def _is_on_one_layer(self, deadline: float, late: str) -> bool:
         """Whether all of the page is drawn on one layer; a further one may be drawn at the scale of an old frame."""
@@ -424,7 +435,7 @@ class Page:
         if problem is not None:
             return problem
         if isinstance(error, NoAnswerError):
-            return RenderFailed(f"{late} within {self._timeout:g} s", self._events.hint(_SLOW))
+            return RenderFailed(f"{late} within {self._timeout:g} s", self._events.hint(SLOW))
         return RenderFailed(f"{late}: {error}", self._events.hint(_AGAIN))
 
     def _thrown(self, details: Values) -> LogistError:
@@ -432,8 +443,7 @@ class Page:
         message, selector = failure_text(details), self._options.canvas_selector
         if selector is not None and f"'{' '.join(selector.split())}' is not a valid selector" in message:
             return UsageProblem(f"--canvas-selector {selector} is no selector of CSS", "write it like #stage or canvas")
-        hint = next((hint for word, hint in _HINTS.items() if word in message), _CONSOLE)
-        return RenderFailed(message, self._events.hint(hint))
+        return RenderFailed(message, self._events.hint(usual_hint(message)))
 
     # --- Opening ---------------------------------------------------------------------------------------------------
 
@@ -462,6 +472,7 @@ class Page:
             raise self._failure(error, f"{url} was not loaded") from error
         if answer.get("errorText"):
             raise RenderFailed(f"{url} can't be opened: {answer['errorText']}", "check the address, and who serves it")
+        self._ask_for_layers(deadline)
         status = self._evaluate(_STATUS, "", deadline, f"{url} was not loaded", leaving=True)
         if isinstance(status, int) and status >= 400:
             raise RenderFailed(f"{url} can't be opened: HTTP status {status}", "check the address, and who serves it")
@@ -474,19 +485,6 @@ class Page:
 #: always asks, out of sight of its own scripts.
 _AWAKE = "(function ask() { requestAnimationFrame(ask); })();"
 _AGAIN = "render again; --browser names another browser"
-_CONSOLE = "open the page in a browser: its console says more"
-_SLOW = "find what never ends there, or give it more time with --timeout"
-_CANVAS = "name it with --canvas-selector, or render with --mode dom"
-#: By what the contract says.
-_HINTS = {
-    "the page threw": _CONSOLE,
-    "canvas": _CANVAS,
-    "no element matches": _CANVAS,
-    "still waits": _SLOW,
-    "has not loaded": _SLOW,
-    "did not reach": _SLOW,
-    "ranges of bytes": "serve it by a server that does, or render the page as a file",
-}
 _NEVER_READY = "the page did not become ready"
 _NO_TRACKS = "the page could not tell its sounds"
 _STATUS = "(performance.getEntriesByType('navigation')[0]||{}).responseStatus"

@@ -232,6 +232,19 @@ class PageEvents:
 
 
 _CONSOLE = "open the page in a browser: its console says more"
+#: Hints: what never ends, and what has no canvas to be taken a picture of.
+SLOW = "find what never ends there, or give it more time with --timeout"
+CANVAS = "name it with --canvas-selector, or render with --mode dom"
+#: By what the contract says.
+_HINTS = {
+    "the page threw": _CONSOLE,
+    "canvas": CANVAS,
+    "no element matches": CANVAS,
+    "still waits": SLOW,
+    "has not loaded": SLOW,
+    "did not reach": SLOW,
+    "ranges of bytes": "serve it by a server that does, or render the page as a file",
+}
 
 _TAKERS = {
     "Runtime.executionContextCreated": PageEvents._context_created,
@@ -263,6 +276,11 @@ def failure_text(details: Values) -> str:
     message, place = _thrown(details)
     ours = not place and message.startswith("Error: ")
     return message.removeprefix("Error: ") if ours else f"the page threw: {message}{place}"
+
+
+def usual_hint(message: str) -> str:
+    """What helps against a failure that the contract, or the page, says like this."""
+    return next((hint for words, hint in _HINTS.items() if words in message), _CONSOLE)
 
 
 def _thrown(details: Values) -> tuple[str, str]:
