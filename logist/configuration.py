@@ -213,6 +213,8 @@ def define_job(job: JobFile, config: Config) -> JobDefinition:
         "roles": define_roles(job.roles, config),
         "budget": config.budget if job.budget is None else _over(config.budget, job.budget),
         "no_progress_limit": job.no_progress_limit or config.no_progress_limit,
+        "priority": job.priority,
+        "needs": job.needs,
     }
     try:
         return JobDefinition.model_validate(values)

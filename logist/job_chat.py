@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,12 @@ from logist.job_report import next_command_lines
 from logist.lifecycle import JobStatus
 from logist.models.manifest import Role
 from logist.runtime import Runtime, Session
+from logist.turns import ensure_workspace
 
 #: Runs a program in the terminal: its argv, folder, environment and inherited descriptors; returns its exit code.
 HandOver = Callable[[Sequence[str], Path, Mapping[str, str], Sequence[int]], int]
+#: How the variables begin by which a program knows itself in a session of an agent, or of git, or of Logist.
+_OF_SESSIONS = ("GIT_", "LOGIST_", "CLAUDECODE", "CLAUDE_CODE_", "CODEX_", "CLINE_", "OPENCODE", "GEMINI_CLI")
 _RESTING = (JobStatus.PENDING, JobStatus.INTERVENTION_REQUIRED)
 
 
@@ -35,13 +38,20 @@ def chat_with_worker(runtime: Runtime, job_id: str, hand_over: HandOver) -> Chat
     """
     with open_session(runtime, job_id, command="chat") as session:
         recover(session)
-        argv = _command(session)
-        environ = {name: value for name, value in runtime.environ.items() if not name.startswith(("GIT_", "LOGIST_"))}
+        agent, argv = _command(session)
+        ensure_workspace(session)
+        environ = _environment(runtime.environ, agent.cli.passes, session.manifest.job.roles.worker.env)
         exit_code = hand_over(argv, session.paths.workspace, environ, session.lease_fds)
         return Chat(exit_code, tuple(session.workspace.differs(session.manifest.head)))
 
 
-def _command(session: Session) -> tuple[str, ...]:
+def _environment(environ: Mapping[str, str], *kept: Iterable[str]) -> dict[str, str]:
+    """The user's own, without what says that `logist` was itself started in an agent's session."""
+    wanted = {name for names in kept for name in names}
+    return {name: value for name, value in environ.items() if name in wanted or not name.startswith(_OF_SESSIONS)}
+
+
+def _command(session: Session) -> tuple[CliAgent, tuple[str, ...]]:
     manifest = session.manifest
     if manifest.status not in _RESTING:
         commands = "; ".join(next_command_lines(manifest))
@@ -50,11 +60,12 @@ def _command(session: Session) -> tuple[str, ...]:
     known = manifest.sessions.get(Role.WORKER)
     agent = find_agent(settings.agent, session.runtime.config)
     agent.check(settings)
-    argv = agent.cli.chat(known.id) if isinstance(agent, CliAgent) and known and known.agent == agent.name else ()
-    if not argv:
-        raise WrongState(
-            f"the worker {settings.agent} of job {manifest.id} has no session that can be taken over",
-            f"edit the files in {session.paths.workspace} yourself, or guide it: "
-            f'logist job resolve {manifest.id} --retry -m "what to do"',
-        )
-    return argv
+    if isinstance(agent, CliAgent) and known is not None and known.agent == agent.name:
+        argv = agent.chat(settings, known.id)
+        if argv:
+            return agent, argv
+    raise WrongState(
+        f"the worker {settings.agent} of job {manifest.id} has no session that can be taken over",
+        f"edit the files in {session.paths.workspace} yourself, or guide it: "
+        f'logist job resolve {manifest.id} --retry -m "what to do"',
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
 Attempt = TypeVar("Attempt")
 
-#: How often a command that could not run is tried.
+#: How often in a row a command that could not run is tried.
 TRANSIENT_ATTEMPTS = 5
 #: Seconds: the upper bound of the first random wait, doubled each time, and the longest one.
 BACKOFF_START = 1.0
@@ -36,7 +36,8 @@ def ask_patiently(
     """`ask` until `later` says of an attempt that it stands; the last attempt when patience is over. In seconds.
 
     A provider is waited for as long as it asks for, else with growing random pauses, for `max_wait` in all. Anything
-    else that could not run is tried a few times. `before_wait` is told each pause, `sleep` makes it.
+    else that could not run is tried a few times in a row, however often a provider was waited for before.
+    `before_wait` is told each pause, `sleep` makes it.
     """
     backoff = wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT)
 
@@ -49,18 +50,24 @@ def ask_patiently(
         wanted = later(result_of(state))
         return max(backoff(state), (wanted.after if wanted else None) or 0.0)
 
-    def is_over(state: RetryCallState) -> bool:
-        wanted = later(result_of(state))
-        if wanted is not None and wanted.by_provider:
-            return state.idle_for + state.upcoming_sleep > max_wait
-        return state.attempt_number >= TRANSIENT_ATTEMPTS
+    def too_long(state: RetryCallState) -> bool:
+        return state.idle_for + state.upcoming_sleep > max_wait
 
-    retrying = Retrying(
-        retry=retry_if_result(lambda made: later(made) is not None),
-        wait=pause,
-        stop=is_over,
-        sleep=sleep,
-        before_sleep=lambda state: before_wait(result_of(state), state.upcoming_sleep),
-        retry_error_callback=result_of,
-    )
-    return retrying(ask)
+    def retrying(stop: Callable[[RetryCallState], bool], *, by_provider: bool) -> Retrying:
+        def again(made: Attempt) -> bool:
+            wanted = later(made)
+            return wanted is not None and wanted.by_provider is by_provider
+
+        return Retrying(
+            retry=retry_if_result(again),
+            wait=pause,
+            stop=stop,
+            sleep=sleep,
+            before_sleep=lambda state: before_wait(result_of(state), state.upcoming_sleep),
+            retry_error_callback=result_of,
+        )
+
+    until_it_ran = retrying(stop_after_attempt(TRANSIENT_ATTEMPTS), by_provider=False)
+    until_it_answered = retrying(too_long, by_provider=True)
+    # One within the other: each counts its own attempts and pauses.
+    return until_it_answered(lambda: until_it_ran(ask))

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from logist import decision, events
 from logist.agents import find_agent
-from logist.agents.oneshot import Agent, Answer, Metered, OneshotRequest
+from logist.agents.oneshot import Agent, Answer, Metered, OneshotRequest, Steered, Versioned
 from logist.agents.outcome import LATER, Outcome
-from logist.agents.prices import with_price
 from logist.agents.reading import parse_reply
 from logist.errors import InvalidFile, WorkspaceFailed
 from logist.execution import Command, CommandResult, Ended, StreamResult
@@ -32,6 +31,7 @@ from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
 from logist.prompts import REPAIR, PromptContext, render
 from logist.runtime import Interrupted, JobView, Session
+from logist.steering import changed_steering
 from logist.workspace_utils import CommitInfo, check_evidence_path
 
 #: How often one step's agent is asked when its answers can't be used.
@@ -189,6 +189,7 @@ def build_request(
         token=token,
         settings=settings,
         timeout=settings.timeout if left is None else max(1.0, min(settings.timeout, left)),
+        asked_at=view.runtime.clock.now(),
         environ=view.runtime.environ,
         lease_fds=view.lease_fds,
         session=_session_of(view, role, problem),
@@ -333,7 +334,12 @@ def _wait(session: Session, seconds: float) -> None:
 def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
     ensure_workspace(session)
     agent, request = build_request(session, problem)
+    if isinstance(agent, Versioned):
+        request = replace(request, version=agent.version(request.environ, session.stop_now))
+        session.raise_if_stopped()
     command = agent.spell(request)
+    # Before it runs: it may leave files of its own kind.
+    biased = _steered_by_the_work(session, agent, request.role)
     _lay_out(request, command)
     _record_intent(session, agent, request)
     tell_start(session, request.step, request.attempt, request.role, agent.name, request.step_dir / "stdout.log")
@@ -348,7 +354,7 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
             )
         )
 
-    meter = agent.meter() if isinstance(agent, Metered) else None
+    meter = agent.meter(request.settings) if isinstance(agent, Metered) else None
 
     def received(stream: str, data: bytes) -> None:
         if meter is not None and stream == "stdout":
@@ -356,7 +362,7 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
         session.emit(events.OutputReceived(job_id=session.job_id, step=request.step, stream=stream, data=data))
 
     def used() -> Usage:
-        return Usage() if meter is None else with_price(meter.usage, request.settings.model)
+        return Usage() if meter is None else meter.usage
 
     def over_budget() -> str | None:
         return None if meter is None else decision.over_budget(session.manifest, used())
@@ -377,7 +383,7 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
         raise Interrupted(result.detail)
     if result.survivors_killed:
         session.notice(f"{result.survivors_killed} process(es) outlived the {request.role} and were killed")
-    answer = _checked_against_workspace(session, request, _read(agent, request, result))
+    answer = _checked_against_workspace(session, request, _unbiased(_read(agent, request, result), biased))
     if answer.usage == Usage():
         # It had no last word, but was heard while it ran.
         answer = replace(answer, usage=used())
@@ -385,6 +391,27 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
     if answer.kind == "transient":
         _restore(session, _salvage(session, request.step, request.attempt))
     return _Attempt(request, command, result, answer)
+
+
+def _steered_by_the_work(session: Session, agent: Agent, role: Role) -> str | None:
+    """What the work changed by which the agent that is to judge it is steered; None: nothing."""
+    if role is not Role.SUPERVISOR or not isinstance(agent, Steered):
+        return None
+    manifest = session.manifest
+    return changed_steering(
+        session.workspace, session.paths.workspace, manifest.baseline, manifest.head, agent.steered_by
+    )
+
+
+def _unbiased(answer: Answer, biased: str | None) -> Answer:
+    """The answer, unless it takes work as done that has a say in it."""
+    if biased is None or answer.reply is None or answer.reply.action is not Verdict.COMPLETED:
+        return answer
+    problem = (
+        f"its COMPLETED does not count: it takes settings from {plain_text(biased)}, which the work made or changed;"
+        " look at that yourself, or let another agent judge"
+    )
+    return replace(answer, reply=None, kind="blocked", problem=problem)
 
 
 def _read(agent: Agent, request: OneshotRequest, result: CommandResult) -> Answer:
@@ -484,13 +511,14 @@ def _checked_against_workspace(session: Session, request: OneshotRequest, answer
     """The answer, unless it names evidence that is not there, or a supervisor changed what it judged."""
     if ensure_workspace(session):
         return replace(answer, reply=None, kind="evidence", problem=f"the {request.role} removed the workspace itself")
-    problem = _missing_evidence(request, answer.reply)
-    if request.role is Role.SUPERVISOR:
-        # Whatever it answered: its changes are nobody's work.
-        problem = _put_back_changes(session, request) or problem
-    if problem is None or answer.reply is None:
+    missing = _missing_evidence(request, answer.reply)
+    if missing is not None:
+        answer = replace(answer, reply=None, kind="evidence", problem=missing, outcome=Outcome.EVIDENCE_MISSING)
+    # Whatever a supervisor answered: its changes are nobody's work.
+    changed = _put_back_changes(session, request) if request.role is Role.SUPERVISOR else None
+    if changed is None or answer.reply is None:
         return answer
-    return replace(answer, reply=None, kind="evidence", problem=problem)
+    return replace(answer, reply=None, kind="evidence", problem=changed)
 
 
 def _missing_evidence(request: OneshotRequest, reply: Reply | None) -> str | None:

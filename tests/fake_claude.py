@@ -45,6 +45,8 @@ def main() -> int:
 def chat() -> int:
     """Its terminal: says where and in which session it is, and writes what it is told."""
     sys.stdout.write(f"chatting {sys.argv[1:]} in {Path.cwd()}\n")
+    inherited = [name for name in ("CLAUDECODE", "CLAUDE_CONFIG_DIR", "GIT_DIR", "EDITOR") if name in os.environ]
+    sys.stdout.write(f"inherited {inherited}\n")
     sys.stdout.flush()
     Path("said.txt").write_text(sys.stdin.readline(), encoding="utf-8")
     return 0

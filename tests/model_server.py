@@ -32,6 +32,8 @@ _TOKEN = re.compile(r'"token": "(\w+)"')
 _SHELLS = {
     "Bash": lambda line: {"command": line, "description": "Work"},
     "bash": lambda line: {"command": line},
+    "run_commands": lambda line: {"commands": [line]},
+    "run_shell_command": lambda line: {"command": line, "description": "Work", "is_background": False},
     "exec_command": lambda line: {"cmd": line},
     "shell_command": lambda line: {"command": line},
     "shell": lambda line: {"command": ["sh", "-c", line]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,34 @@ def test_an_agent_shows_how_it_is_asked(stage: Stage) -> None:
     assert "claude" in refusal.stderr
 
 
+def test_an_agent_shows_the_command_lines_by_which_the_roles_call_it(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "logist.toml").write_text(
+        """
+        [roles.worker]
+        agent = "claude"
+        model = "large"
+        args = ["--allowedTools", "Bash(make *)"]
+        [agents.mine]
+        argv = ["mine", "--file", "{prompt_file}", "--model={model}"]
+        prompt = "file"
+        """,
+        encoding="utf-8",
+    )
+    shown = json.loads(logist("agent", "show", "claude", "--json").stdout)
+    printed = ["claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode"]
+    added = ["--allowedTools", "Bash(make *)"]
+    assert shown["worker"] == [*printed, "acceptEdits", "--model", "large", *added]
+    assert shown["worker_again"] == [*printed, "acceptEdits", "--model", "large", "--resume", "{session}", *added]
+    assert shown["supervisor"] == [*printed, "plan", "--setting-sources", "user"]
+    assert shown["chat"] == ["claude", "--resume", "{session}", "--model", "large", *added]
+    assert not (stage.folder / "calls.jsonl").exists()
+    lines = logist("agent", "show", "claude:small").stdout.splitlines()
+    [supervisor] = [line for line in lines if line.startswith("supervisor")]
+    assert supervisor.endswith("--permission-mode plan --setting-sources user --model small")
+    assert "mine --file '{prompt_file}' '--model={model}'" in logist("agent", "show", "mine").stdout
+    assert "/bin/sh -c 'make all'" in logist("agent", "show", "command:make all").stdout
+
+
 def test_an_agent_that_answers_is_told_with_its_version_and_cost(stage: Stage) -> None:
     stage.plays({"events": [result(SAYS_DONE)]})
     done = logist("agent", "check", "claude:small", "--json")
@@ -100,13 +129,18 @@ def test_a_program_that_is_not_installed_is_told_with_its_command(
 # --- A chat ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_human_takes_over_the_worker_s_session_and_goes_on(stage: Stage) -> None:
+def test_a_human_takes_over_the_worker_s_session_and_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLAUDECODE", "CLAUDE_CONFIG_DIR", "GIT_DIR", "EDITOR"):
+        monkeypatch.setenv(name, str(stage.folder))
     stage.plays({"events": [result()], "reply": {"action": "STUCK"}})
-    stage.jobs.create(worker=RoleSettings(agent="claude"), supervisor=say("COMPLETED"))
+    worker = RoleSettings(agent="claude", model="small", args=("--add-dir", "/usr"))
+    stage.jobs.create(worker=worker, supervisor=say("COMPLETED"))
     stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
     line = ["-m", "logist", "--jobs-dir", str(stage.jobs.store.jobs_dir), "job"]
     terminal = pexpect.spawn(sys.executable, [*line, "chat", "job"], encoding="utf-8", timeout=30, dimensions=(24, 200))
-    terminal.expect_exact(f"chatting ['--resume', 's-1'] in {stage.jobs.workspace()}")
+    argv = ["--resume", "s-1", "--model", "small", "--add-dir", "/usr"]
+    terminal.expect_exact(f"chatting {argv} in {stage.jobs.workspace()}")
+    terminal.expect_exact("inherited ['CLAUDE_CONFIG_DIR', 'EDITOR']")
     # The job is held meanwhile.
     answer = ("resolve", "job", "--retry", "-m", "go on")
     assert logist("--jobs-dir", str(stage.jobs.store.jobs_dir), "job", *answer).returncode == ExitCode.BUSY
@@ -135,3 +169,40 @@ def test_a_chat_needs_a_session_and_a_terminal(stage: Stage) -> None:
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "why", "hint"),
+    [
+        ("#!/nowhere/node\n", "the interpreter that its first line names is not there", "install that"),
+        ("hello\n", "it is no program of this machine", "install it anew"),
+    ],
+)
+def test_a_program_that_can_t_be_started_for_a_chat_is_told_with_what_to_do(
+    stage: Stage, content: str, why: str, hint: str
+) -> None:
+    stage.plays({"events": [result()], "reply": {"action": "STUCK"}})
+    stage.jobs.create(worker=RoleSettings(agent="claude"), supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    (stage.folder / "claude").write_text(content, encoding="utf-8")
+    line = ["-m", "logist", "--jobs-dir", str(stage.jobs.store.jobs_dir), "job", "chat", "job"]
+    terminal = pexpect.spawn(sys.executable, line, encoding="utf-8", timeout=30, dimensions=(24, 300))
+    terminal.expect_exact(f"Error: {stage.folder / 'claude'} can't be started: {why}")
+    terminal.expect_exact(f"Hint: {hint}")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 78
+
+
+def test_a_workspace_that_is_gone_is_made_anew_for_a_chat(stage: Stage) -> None:
+    stage.plays({"events": [result()], "write": {"a.txt": "a"}, "reply": {"action": "STUCK"}})
+    stage.jobs.create(worker=RoleSettings(agent="claude"), supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    shutil.rmtree(stage.jobs.workspace())
+    line = ["-m", "logist", "--jobs-dir", str(stage.jobs.store.jobs_dir), "job", "chat", "job"]
+    terminal = pexpect.spawn(sys.executable, line, encoding="utf-8", timeout=30, dimensions=(24, 300))
+    terminal.expect_exact("chatting")
+    terminal.sendline("words of a human")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert (stage.jobs.workspace() / "a.txt").read_text(encoding="utf-8") == "a"

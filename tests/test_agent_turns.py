@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from logist.models.history import AttemptFailed as AttemptFailedRecord
 from logist.models.history import Exited
 from logist.models.manifest import Budget, Phase, ReasonCode, Role, RoleSettings
 from logist.models.usage import Counted, Usage, latest, used_since
+from logist.runtime import Runtime
 
 CLAUDE = RoleSettings(agent="claude")
 DONE = {"action": "COMPLETED"}
@@ -60,6 +62,20 @@ def test_a_supervisor_judges_afresh_and_may_only_look(stage: Stage) -> None:
     assert [call["argv"][call["argv"].index("--permission-mode") + 1] for call in stage.calls] == ["plan", "plan"]
     assert all("--resume" not in call["argv"] for call in stage.calls)
     assert Role.SUPERVISOR not in manifest.sessions
+
+
+def test_a_reply_file_says_nothing_for_a_supervisor_that_may_only_look(stage: Stage) -> None:
+    said = '```json\n{"action": "STUCK", "summary_for_supervisor": "no"}\n```'
+    stage.plays({"events": [result(said)], "reply": DONE})
+    stage.jobs.create(worker="true", supervisor=CLAUDE)
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.code is ReasonCode.SUPERVISOR_STUCK
+
+
+def test_a_supervisor_that_left_its_reply_in_a_file_alone_is_told_where_it_belongs(stage: Stage) -> None:
+    stage.plays({"events": [result("see the file")], "reply": DONE}, {"events": [result(SAYS_DONE)]})
+    stage.jobs.create(worker="true", supervisor=CLAUDE)
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    assert "a reply file does not count" in stage.calls[1]["prompt"]
 
 
 def test_a_reply_that_can_t_be_read_is_asked_for_alone_in_the_same_session(stage: Stage) -> None:
@@ -128,6 +144,14 @@ def test_what_only_a_human_can_mend_is_asked_once(stage: Stage, event: dict[str,
     assert exited.outcome == outcome
 
 
+def test_a_reply_whose_evidence_is_not_on_disk_has_an_outcome_of_its_own(stage: Stage) -> None:
+    stage.plays({"events": [result()], "reply": {**DONE, "evidence_files": ["never.txt"]}})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.code is ReasonCode.EVIDENCE_INVALID
+    [exited] = [record for record in stage.jobs.records() if isinstance(record, Exited)]
+    assert exited.outcome == "evidence_missing"
+
+
 def test_a_busy_provider_is_waited_for_and_counts_as_no_failure(stage: Stage) -> None:
     busy = {"events": [refused(429, "rate limit")], "exit_code": 1}
     stage.plays(*[busy] * 7, {"events": [result()], "reply": DONE})
@@ -146,6 +170,42 @@ def test_a_provider_that_is_busy_for_longer_than_the_role_waits_needs_a_human(st
     assert manifest.reason.code is ReasonCode.AGENT_FAILED
     waits = [event.retry_in or 0.0 for event in stage.jobs.reporter.events if isinstance(event, AttemptFailed)]
     assert 0 < sum(waits) <= 30.0
+
+
+@pytest.mark.parametrize(
+    ("said", "wait"),
+    [
+        ("Rate limit reached. Please try again in 20s.", 20.0),
+        ("You've hit your limit · resets 12:10am (UTC)", 600.0),
+        ("Claude AI usage limit reached|1893456300", 300.0),
+    ],
+)
+def test_a_provider_is_waited_for_as_long_as_it_says(stage: Stage, said: str, wait: float) -> None:
+    # The clock stands at midnight of the first day of 2030, in UTC.
+    stage.plays({"events": [refused(429, said)], "exit_code": 1}, {"events": [result()], "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    [failed] = [event for event in stage.jobs.reporter.events if isinstance(event, AttemptFailed)]
+    # Less what the oneshot itself took.
+    assert wait - 30 < (failed.retry_in or 0.0) <= wait
+    assert said in failed.detail
+
+
+def test_a_wait_that_is_longer_than_the_role_allows_is_told_at_once(stage: Stage) -> None:
+    stage.plays({"events": [refused(429, "5-hour limit reached ∙ resets 3am (UTC)")], "exit_code": 1})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    assert (manifest.reason.code, len(stage.calls)) == (ReasonCode.AGENT_FAILED, 1)
+    assert "rate_limited: 5-hour limit reached" in manifest.reason.sentence
+    assert re.search(r"worth trying again in (3h|2h5\dm)", manifest.reason.sentence)
+
+
+def test_a_program_that_is_killed_after_long_waits_for_its_provider_is_tried_again(stage: Stage) -> None:
+    busy = {"events": [refused(429, "rate limit")], "exit_code": 1}
+    killed = {"events": [{"type": "system"}], "exit_code": 143}
+    stage.plays(*[busy] * 6, *[killed] * 3, {"events": [result()], "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    assert stage.jobs.run_to(ExitCode.SUCCESS).spent.retries == 0
 
 
 def test_a_oneshot_that_uses_up_the_budget_is_stopped_while_it_runs(stage: Stage) -> None:
@@ -167,14 +227,40 @@ def test_what_is_not_billed_is_estimated_and_told_apart(stage: Stage) -> None:
     assert spent.unpriced == 0
 
 
-def test_work_that_is_taken_back_takes_the_session_with_it(stage: Stage) -> None:
-    stage.plays({"events": [result()], "reply": {"action": "STUCK"}})
-    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+@pytest.mark.parametrize(
+    "take_back",
+    [
+        lambda runtime: interventions.rerun_job(runtime, "job"),
+        lambda runtime: interventions.restep_job(runtime, "job", 3),
+        lambda runtime: interventions.restep_job(runtime, "job", 2),
+        lambda runtime: interventions.resolve_rewind(runtime, "job", 1),
+        lambda runtime: interventions.resolve_rewind(runtime, "job", 0),
+    ],
+    ids=["rerun", "restep-3", "restep-2", "rewind-1", "rewind-0"],
+)
+def test_work_that_is_taken_back_takes_the_session_with_it(
+    stage: Stage, take_back: Callable[[Runtime], object]
+) -> None:
+    # The worker, the supervisor who objects, and the worker again in its session.
+    stage.plays({"events": [result()], "reply": DONE}, {"events": [result()], "reply": {"action": "STUCK"}})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("RETRY", "add a test"))
     assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).sessions
-    interventions.rerun_job(stage.jobs.runtime, "job")
+    assert ["--resume" in call["argv"] for call in stage.calls] == [False, True]
+    take_back(stage.jobs.runtime)
     assert not stage.jobs.store.load("job").sessions
     stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
-    assert all("--resume" not in call["argv"] for call in stage.calls)
+    assert "--resume" not in stage.calls[2]["argv"]
+
+
+def test_a_session_is_gone_on_with_after_a_human_sent_the_job_on(stage: Stage) -> None:
+    stage.plays({"events": [result()], "reply": {"action": "STUCK"}}, {"events": [result()], "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    interventions.resolve_retry(stage.jobs.runtime, "job", "use the other library")
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    again = stage.calls[1]
+    assert "--resume" in again["argv"]
+    assert "use the other library" in again["prompt"]
 
 
 def test_work_that_changed_nothing_is_not_done_where_a_change_is_required(stage: Stage) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def request_(tmp_path: Path) -> OneshotRequest:
         token=TOKEN,
         settings=RoleSettings(agent="command"),
         timeout=30.0,
+        asked_at=datetime.now(UTC),
         environ={"PATH": os.environ["PATH"]},
     )
 

@@ -194,6 +194,7 @@ JSON_AGENT = "[agents.mine]\nargv = ['x']\noutput = 'json'\ntext_path = 'a.0.b'\
         ("[agents.mine]\nargv = ['x']\nusage = { cost = 'c' }", 'usage needs output = "json" or "ndjson"', "correct"),
         (f"{JSON_AGENT}session_path = 'a..b'", "agents.mine.session_path: 'a..b' is no dotted path", "correct"),
         (f"{JSON_AGENT}usage = {{ costs = 'c' }}", "unknown key agents.mine.usage.costs", "did you mean cost?"),
+        (f'{JSON_AGENT}provider = "openai"', "provider is for a price: it needs the paths", "correct"),
         (f"{JSON_AGENT}usage = {{ cumulative = true }}", "cumulative says nothing without the path", "correct"),
         (f"{JSON_AGENT}resume = ['-c']\nsession_path = 's'", "resume must say where {session} stands", "correct"),
         (f"{JSON_AGENT}resume = ['-r', '{{session}}']", "resume needs session_path", "correct"),

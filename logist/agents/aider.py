@@ -58,6 +58,7 @@ class Aider(Cli):
     # It opens the pages that an error message names.
     fixed = (("BROWSER", "true"),)
     resumes = False
+    steered_by = (".aider.conf.yml", ".aider.model.settings.yml", ".aider.model.metadata.json", ".env")
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """One message from a file. A worker edits by search and replace; a supervisor only answers."""

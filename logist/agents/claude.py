@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
 from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, number_at, table_at, text_at
-from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_refusal, outcome_of_status
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 
@@ -34,13 +34,16 @@ class Claude(Cli):
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A print-mode oneshot. A worker may edit files and run commands; a supervisor may only look.
 
+        A supervisor takes no settings of the workspace: their hooks would run in it.
         A role whose `args` say what it may do is given nothing beside it.
         """
         settings = asked.request.settings
         works = asked.request.role is Role.WORKER
         mode = "acceptEdits" if works else "plan"
         argv = ["claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", mode]
-        if works and not any(word.partition("=")[0] in _PERMITTING for word in settings.args):
+        if not works:
+            argv += ["--setting-sources", "user"]
+        elif not any(word.partition("=")[0] in _PERMITTING for word in settings.args):
             argv += ["--allowedTools", "Bash"]
         if settings.model:
             argv += ["--model", settings.model]
@@ -57,6 +60,9 @@ class Claude(Cli):
             return _without_result(output, events)._replace(session=session)
         result = results[-1]
         outcome, detail = _outcome(result, looks_only=_mode(events) == "plan")
+        retry = _reset(events)
+        if outcome is Outcome.QUOTA and retry:
+            outcome = Outcome.RATE_LIMITED
         return Report(
             outcome,
             text=text_at(result, "result") if outcome is Outcome.OK else "",
@@ -64,6 +70,7 @@ class Claude(Cli):
             usage=_usage(result),
             cumulative=("cost",),
             session=None if _GONE in detail else session,
+            retry=retry,
         )
 
     def streamed(self, event: Values) -> tuple[str, Usage] | None:
@@ -106,12 +113,19 @@ def _outcome(result: Values, *, looks_only: bool) -> tuple[Outcome, str]:
 def _failure(result: Values, said: str) -> tuple[Outcome, str]:
     status = count_at(result, "api_error_status")
     if status is not None:
-        return outcome_of_status(status), said
+        return outcome_of_refusal(status, said) or Outcome.SERVER, said
     if _GONE in said:
         return Outcome.NO_RESULT, f"its session is gone: {said}"
     if text_at(result, "subtype") == "error_during_execution":
         return Outcome.KILLED, said
     return outcome_of_message(said) or Outcome.SERVER, said
+
+
+def _reset(events: list[Values]) -> str:
+    """When the window of a subscription begins anew that is used up; empty: none is."""
+    told = [table_at(event, "rate_limit_info") for event in events if event.get("type") == "rate_limit_event"]
+    moment = count_at(told[-1], "resetsAt") if told and told[-1].get("status") == "rejected" else None
+    return "" if moment is None else str(moment)
 
 
 def _usage(result: Values) -> Usage:

@@ -7,6 +7,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,11 +25,13 @@ from logist.agents.oneshot import (
 )
 from logist.agents.outcome import BLOCKED, LATER, Outcome, Report, outcome_of_message, session_of, used_in
 from logist.agents.prices import with_price
-from logist.agents.reading import find_reply, read_reply_file
+from logist.agents.reading import Reading, find_reply, read_reply_file
+from logist.agents.retry_times import seconds_to_wait
 from logist.agents.versions import installed_version
+from logist.durations import format_duration
 from logist.errors import AgentUnavailable
-from logist.execution import Command, CommandResult, Ended
-from logist.models.manifest import RoleSettings
+from logist.execution import CancelCheck, Command, CommandResult, Ended
+from logist.models.manifest import Role, RoleSettings
 from logist.models.usage import Usage
 from logist.plain_text import first_part, last_part, plain_text
 
@@ -56,8 +59,6 @@ class Asked(NamedTuple):
     prompt: str
     #: The session to go on with; None begins a new one.
     session: str | None
-    #: The program's version as it names it itself; None: unknown, taken for the newest.
-    version: str | None = None
 
 
 class CliOutput(NamedTuple):
@@ -81,12 +82,18 @@ def without_result(output: CliOutput, gone: str) -> Report:
     if output.exit_code in _SIGNALLED:
         return Report(Outcome.KILLED, detail=f"it was killed (exit code {output.exit_code})")
     if output.exit_code != 0 and not output.stdout.strip():
-        line = _ERROR_LINE.search(said)
-        if line is None:
+        line = error_line(said)
+        if not line:
             # First what was wrong, then how it is used.
             return Report(Outcome.CONFIG, detail=first_part(said.strip(), 200) or f"exit code {output.exit_code}")
-        return Report(outcome_of_message(line[0]) or Outcome.CONFIG, detail=line[0].strip())
+        return Report(outcome_of_message(line) or Outcome.CONFIG, detail=line)
     return Report(Outcome.NO_RESULT, detail=f"no result was printed (exit code {output.exit_code})")
+
+
+def error_line(said: str) -> str:
+    """The first line that says of itself that it is an error; empty: none does."""
+    line = _ERROR_LINE.search(said)
+    return line[0].strip() if line else ""
 
 
 class Cli(ABC):
@@ -100,7 +107,7 @@ class Cli(ABC):
     tested: tuple[str, ...] = ()
     #: How it is asked for its version; empty: with `--version`.
     version_argv: tuple[str, ...] = ()
-    #: Its generations are called in different ways: `Asked.version` is what it printed.
+    #: Its generations are called in different ways: the request's `version` is what it printed.
     by_version: bool = False
     #: How it takes its prompt. `argument` and `file`: its argv says where.
     prompt: Literal["stdin", "argument", "file"] = "stdin"
@@ -111,6 +118,12 @@ class Cli(ABC):
     resumes: bool = False
     #: Whether it tells while it runs what it uses: see `streamed`.
     streams: bool = False
+    #: Variables that are set for a supervisor besides: nothing that the worker left behind shall run in it.
+    judging: tuple[tuple[str, str], ...] = ()
+    #: Files and folders/ of a workspace that it runs, or takes settings from, all the same.
+    steered_by: tuple[str, ...] = ()
+    #: Whether its supervisor can write. Where it can't, a reply file is somebody else's.
+    supervisor_writes: bool = False
 
     @abstractmethod
     def argv(self, asked: Asked) -> tuple[str, ...]:
@@ -125,12 +138,12 @@ class Cli(ABC):
         return None
 
     def chat(self, session: str) -> tuple[str, ...]:  # noqa: ARG002 - this one has none
-        """The command line by which a human takes the session over; empty: there is none."""
+        """The command line by which a human takes the session over; empty: there is none. It also takes `--model`."""
         return ()
 
-    def installed(self, environ: Mapping[str, str]) -> str | None:
-        """The version that is installed; None: it is not there, or names none."""
-        return installed_version(self.version_argv or (self.program, "--version"), environ)
+    def installed(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
+        """The version that is installed, by asking the program; None: it is not there, or names none."""
+        return installed_version(self.version_argv or (self.program, "--version"), environ, cancel)
 
 
 @dataclass(frozen=True)
@@ -145,13 +158,6 @@ class CliAgent:
         """The CLI's name."""
         return self.cli.name
 
-    def _asked(self, request: OneshotRequest) -> OneshotRequest:
-        """The request with what follows the agent's name, as `NAME:MODEL`, as the model."""
-        settings = request.settings
-        if settings.model is not None or not settings.argument:
-            return request
-        return replace(request, settings=settings.model_copy(update={"model": settings.argument}))
-
     def check(self, settings: RoleSettings) -> None:  # noqa: ARG002 - the models that a provider has are not known here
         """Raise AgentUnavailable when its program is not installed."""
         if shutil.which(self.cli.program) is None:
@@ -162,31 +168,47 @@ class CliAgent:
 
     def spell(self, request: OneshotRequest) -> Command:
         """One oneshot, in the role's session where that is to be gone on with."""
-        request = self._asked(request)
+        request = replace(request, settings=_with_model(request.settings))
         session = request.session.id if request.session is not None and self.cli.resumes else None
-        version = self.cli.installed(request.environ) if self.cli.by_version else None
-        asked = Asked(request, prompt_argument(request), session, version)
+        fixed = {**_PLAIN, **dict(self.cli.fixed)} | (dict(self.cli.judging) if request.role is Role.SUPERVISOR else {})
+        asked = Asked(request, prompt_argument(request), session)
         return spell_command(
             request,
-            environment=build_environment(request, (*_NETWORK, *self.cli.passes), {**_PLAIN, **dict(self.cli.fixed)}),
+            environment=build_environment(request, (*_NETWORK, *self.cli.passes), fixed),
             argv=(*self.cli.argv(asked), *request.settings.args),
             stdin=prompt_bytes(request) if self.cli.prompt == "stdin" else None,
         )
 
-    def meter(self) -> Meter | None:
+    @property
+    def steered_by(self) -> tuple[str, ...]:
+        """Files and folders/ of a workspace that its program runs, or takes settings from."""
+        return self.cli.steered_by
+
+    def version(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
+        """The version that is installed, where it is called by its version."""
+        return self.cli.installed(environ, cancel) if self.cli.by_version else None
+
+    def meter(self, settings: RoleSettings) -> Meter | None:
         """What counts its use as its output comes, where the CLI streams that."""
-        return Meter(self.cli.streamed) if self.cli.streams else None
+        price = partial(with_price, model=_with_model(settings).model)
+        return Meter(self.cli.streamed, price) if self.cli.streams else None
+
+    def chat(self, settings: RoleSettings, session: str) -> tuple[str, ...]:
+        """The command line by which a human takes the session over, as the role calls the CLI; empty: there is none."""
+        settings, argv = _with_model(settings), self.cli.chat(session)
+        model = ("--model", settings.model) if settings.model else ()
+        return (*argv, *model, *settings.args) if argv else ()
 
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
         """The program's own account first; only when that is fine does a reply count: its file, else the final text."""
         report = self._report(request, result)
-        answer = _understood(request, result, report)
+        by_file = request.role is Role.WORKER or self.cli.supervisor_writes
+        answer = _understood(request, result, report, by_file=by_file)
         return replace(
             answer,
             outcome=report.outcome,
-            usage=with_price(used_in(request.session, report), self._asked(request).settings.model),
+            usage=with_price(used_in(request.session, report), _with_model(request.settings).model),
             session=session_of(self.name, request.session, report) if self.cli.resumes else None,
-            retry_after=report.retry_after,
         )
 
     def _report(self, request: OneshotRequest, result: CommandResult) -> Report:
@@ -200,7 +222,7 @@ class CliAgent:
         if result.ended is Ended.TIMED_OUT:
             # What it had used until then is used.
             return report._replace(outcome=Outcome.TIMEOUT, detail=f"the command was stopped: {result.detail}")
-        return report._replace(detail=plain_text(report.detail[:_MAX_DETAIL]))
+        return report
 
     def _read_output(self, output: CliOutput) -> Report:
         try:
@@ -210,22 +232,50 @@ class CliAgent:
             return Report(Outcome.NO_RESULT, detail=f"its output could not be understood ({name}: {error})")
 
 
-def _understood(request: OneshotRequest, result: CommandResult, report: Report) -> Answer:
+def _with_model(settings: RoleSettings) -> RoleSettings:
+    """The settings with what follows the agent's name, as `NAME:MODEL`, as the model."""
+    if settings.model is not None or not settings.argument:
+        return settings
+    return settings.model_copy(update={"model": settings.argument})
+
+
+def _retry_after(request: OneshotRequest, result: CommandResult, report: Report) -> float | None:
+    """Seconds until it is worth trying again, where the program told that of a provider that is busy."""
+    if report.outcome not in LATER:
+        return None
+    return seconds_to_wait(report.retry or report.detail, request.asked_at.timestamp() + result.duration)
+
+
+def _understood(request: OneshotRequest, result: CommandResult, report: Report, *, by_file: bool) -> Answer:
     if report.outcome is Outcome.NO_RESULT:
-        return _without_reply("unreadable", f"no_result: {report.detail or 'nothing that counts'}", result)
+        return _without_reply("unreadable", f"no_result: {_detail(report) or 'nothing that counts'}", result)
     if report.outcome is not Outcome.OK:
-        return refused(result, report)
-    reading, source = read_reply_file(request.workspace, request.reply_file, request.token), "file"
+        return refused(request, result, report)
+    reading, source = _read_file(request) if by_file else None, "file"
     if reading is None:
         reading, source = find_reply(report.text, request.token), "text"
     if reading.reply is not None:
         return Answer(reading.reply, "reply", source=source)
-    return Answer(None, "unreadable", reading.problem, source, received=reading.received[-MAX_RECEIVED:])
+    problem = reading.problem
+    if not by_file and _read_file(request) is not None:
+        problem = "a reply file does not count, as you may only look: end the final message with the reply in a fence"
+    return Answer(None, "unreadable", problem, source, received=reading.received[-MAX_RECEIVED:])
 
 
-def refused(result: CommandResult, report: Report) -> Answer:
+def _read_file(request: OneshotRequest) -> Reading | None:
+    return read_reply_file(request.workspace, request.reply_file, request.token)
+
+
+def refused(request: OneshotRequest, result: CommandResult, report: Report) -> Answer:
     """The answer where the program itself says that it came to nothing: no reply counts, wherever it stands."""
-    return _without_reply(_kind(report.outcome), f"{report.outcome}: {plain_text(report.detail)[:_MAX_DETAIL]}", result)
+    wait = _retry_after(request, result, report)
+    told = "" if wait is None else f" (worth trying again in {format_duration(wait)})"
+    answer = _without_reply(_kind(report.outcome), f"{report.outcome}: {_detail(report)}{told}", result)
+    return replace(answer, retry_after=wait)
+
+
+def _detail(report: Report) -> str:
+    return plain_text(report.detail[:_MAX_DETAIL])
 
 
 def _kind(outcome: Outcome) -> AnswerKind:

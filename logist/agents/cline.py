@@ -1,15 +1,19 @@
-"""Cline: JSON events out, the prompt as an argument. Measured with 3.0.65; 2.x and 1.x are called in their own ways."""
+"""Cline: JSON events out, the prompt as an argument. Measured with 3.0.65; 2.x and 1.x are called in their own ways.
+
+Of 2.18.0 an answer and a refusal were recorded. 1.0.10 names its version and its options; no oneshot of it could be
+run, as the database that it keeps has to be built when it is installed.
+"""
 
 from __future__ import annotations
 
 import re
 
-from logist.agents.cli import Asked, Cli, CliOutput
+from logist.agents.cli import Asked, Cli, CliOutput, error_line
 from logist.agents.json_output import Values, count_at, json_lines, json_object, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.manifest import Role
 from logist.models.usage import Usage
-from logist.plain_text import last_part
+from logist.plain_text import last_part, plain_text
 
 _VERSION = re.compile(r"(\d+)\.\d+")
 #: What a tool answers that had to be approved by somebody at a terminal.
@@ -32,13 +36,16 @@ class Cline(Cli):
     fixed = (("CLINE_SESSION_BACKEND_MODE", "local"),)
     #: A session can be gone on with in a terminal only, and its name is not printed.
     resumes = False
+    steered_by = (".cline/", ".clinerules/")
+    supervisor_writes = True
+    streams = True
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A oneshot of the generation that is installed. A worker may do everything; a supervisor only plans."""
         settings = asked.request.settings
         supervisor = asked.request.role is Role.SUPERVISOR
         model = ["--model", settings.model] if settings.model else []
-        match _generation(asked.version):
+        match _generation(asked.request.version):
             case 1:
                 options = ["--oneshot", "-F", "json"]
             case 2:
@@ -56,6 +63,20 @@ class Cline(Cli):
         outcome, detail = _outcome(results[-1], events)
         text = text_at(results[-1], "text") if outcome is Outcome.OK else ""
         return Report(outcome, text=text, detail=detail, usage=_usage(results[-1]))
+
+    def streamed(self, event: Values) -> tuple[str, Usage] | None:
+        """What it has used until now, told after each answer of the model."""
+        told = table_at(event, "event")
+        if told.get("type") != "usage":
+            return None
+        cost = number_at(told, "totalCost")
+        return "all", Usage(
+            cost=cost or None,
+            cost_is="billed" if cost else None,
+            input_tokens=count_at(told, "totalInputTokens"),
+            output_tokens=count_at(told, "totalOutputTokens"),
+            cached_tokens=count_at(told, "totalCacheReadTokens"),
+        )
 
 
 def _generation(version: str | None) -> int | None:
@@ -89,7 +110,7 @@ def _without_result(events: list[Values], output: CliOutput) -> Report:
     words = [text_at(event, "text") for event in events if event.get("say") == "completion_result"]
     if words and output.exit_code == 0:
         return Report(Outcome.OK, text=words[-1])
-    said = last_part(output.stderr or output.stdout, 500).strip()
+    said = error_line(plain_text(output.stderr)) or last_part(output.stderr or output.stdout, 500).strip()
     if output.exit_code != 0 and not events:
         return Report(outcome_of_message(said) or Outcome.CONFIG, detail=said or f"exit code {output.exit_code}")
     return Report(Outcome.NO_RESULT, detail=f"no run_result event (exit code {output.exit_code})")

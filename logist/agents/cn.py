@@ -22,6 +22,7 @@ class Continue(Cli):
     fixed = (("CONTINUE_TELEMETRY_ENABLED", "0"),)
     #: It goes on with the last session only, whoever's that was.
     resumes = False
+    steered_by = (".continue/",)
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A print-mode oneshot. A worker may use every tool; a supervisor those that read."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 
 from logist.agents.cli import refused
-from logist.agents.configured_output import read_configured
+from logist.agents.configured_output import read_configured, read_figures
+from logist.agents.metering import Meter
 from logist.agents.oneshot import (
     MAX_RECEIVED,
     Answer,
@@ -18,12 +20,14 @@ from logist.agents.oneshot import (
     spell_command,
 )
 from logist.agents.outcome import Outcome, session_of, used_in
+from logist.agents.prices import with_price
 from logist.agents.reading import Reading, find_reply, read_reply_file
 from logist.errors import AgentUnavailable
 from logist.execution import Command, CommandResult, Ended
-from logist.models.config import PLACEHOLDER, SESSION_PLACEHOLDER, AgentDefinition
+from logist.models.config import PLACEHOLDER, SESSION_PLACEHOLDER, AgentDefinition, UsagePaths
 from logist.models.manifest import RoleSettings, Verdict
 from logist.models.reply import Reply
+from logist.models.usage import Usage
 from logist.plain_text import last_part
 
 #: sysexits' EX_TEMPFAIL: the program itself says that trying again later may help.
@@ -68,6 +72,11 @@ class ConfiguredAgent:
     definition: AgentDefinition
     scripted: bool = False
 
+    @property
+    def steered_by(self) -> tuple[str, ...]:
+        """Files and folders/ of a workspace that its program runs, or takes settings from."""
+        return self.definition.steered_by
+
     def check(self, settings: RoleSettings) -> None:
         """Raise AgentUnavailable when its program is not there, or a value that its argv names is not set."""
         if settings.args and self.definition.shell is not None:
@@ -78,9 +87,10 @@ class ConfiguredAgent:
             raise AgentUnavailable(
                 f"the agent {self.name} takes no argument", f"put arguments into argv of [agents.{self.name}]"
             )
-        if settings.model is None and any("{model}" in argument for argument in self.definition.argv):
+        if self._model(settings) is None and any("{model}" in argument for argument in self.definition.argv):
             raise AgentUnavailable(
-                f"the agent {self.name} needs a model", f'set model = "..." for the role that {self.name} plays'
+                f"the agent {self.name} needs a model",
+                f'set model = "..." for the role that {self.name} plays, or in [agents.{self.name}]',
             )
         program = self.definition.argv[0] if self.definition.argv else "/bin/sh"
         # A relative path or a placeholder is only known in the workspace.
@@ -94,6 +104,9 @@ class ConfiguredAgent:
     def spell(self, request: OneshotRequest) -> Command:
         """Its argv with the placeholders filled in, or its shell line as it stands."""
         definition = self.definition
+        request = replace(
+            request, settings=request.settings.model_copy(update={"model": self._model(request.settings)})
+        )
         return spell_command(
             request,
             environment=build_environment(request, definition.pass_env, definition.env),
@@ -101,6 +114,14 @@ class ConfiguredAgent:
             shell=definition.shell,
             stdin=prompt_bytes(request) if definition.prompt == "stdin" else None,
         )
+
+    def meter(self, settings: RoleSettings) -> Meter | None:
+        """What counts its use as its output comes: each figure is what it was told last."""
+        definition = self.definition
+        # What a whole session used would be charged again.
+        if definition.output != "ndjson" or definition.usage.cumulative or definition.usage == UsagePaths():
+            return None
+        return Meter(lambda event: ("all", read_figures(definition, event)), partial(self._priced, settings))
 
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
         """By its definition: a reply is required, or the exit code stands in for one; its own error goes first."""
@@ -112,15 +133,21 @@ class ConfiguredAgent:
             file = report.outcome is Outcome.OK or result.exit_code == 0
             answer = self._understood(request, result, report.text, file=file)
         else:
-            answer = refused(result, report)
+            answer = refused(request, result, report)
         if answer.kind == "unreadable" and answer.source == "text" and report.detail:
             answer = replace(answer, problem=report.detail)
         return replace(
             answer,
             outcome=report.outcome if result.ended is Ended.EXITED else None,
-            usage=used_in(request.session, report),
+            usage=self._priced(request.settings, used_in(request.session, report)),
             session=session_of(self.name, request.session, report) if self.definition.resume else None,
         )
+
+    def _model(self, settings: RoleSettings) -> str | None:
+        return settings.model or self.definition.model
+
+    def _priced(self, settings: RoleSettings, usage: Usage) -> Usage:
+        return with_price(usage, self._model(settings), self.definition.provider)
 
     def _understood(
         self, request: OneshotRequest, result: CommandResult, text: str | None, *, file: bool = True

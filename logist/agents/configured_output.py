@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from logist.agents.json_output import Values, json_lines, json_object, number_at, text_at, value_at
-from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_refusal
 from logist.models.config import AgentDefinition
 from logist.models.usage import Counted, Usage
 
@@ -26,6 +26,11 @@ def read_configured(definition: AgentDefinition, stdout: bytes) -> Report:
     )
 
 
+def read_figures(definition: AgentDefinition, values: Values) -> Usage:
+    """What one object of the output says was used, by its definition."""
+    return _usage(definition, [values])
+
+
 def _report(definition: AgentDefinition, objects: list[Values]) -> Report:
     """Whichever stands last counts, the error or the text: an error that the program got over is none."""
     if not objects:
@@ -41,7 +46,8 @@ def _report(definition: AgentDefinition, objects: list[Values]) -> Report:
 
 def _failure(error: object, text: str) -> Report:
     if isinstance(error, int | float) and not isinstance(error, bool) and 400 <= error < 600:
-        return Report(outcome_of_status(int(error)), detail=text or f"HTTP status {int(error)}")
+        outcome = outcome_of_refusal(int(error), text) or Outcome.SERVER
+        return Report(outcome, detail=text or f"HTTP status {int(error)}")
     if isinstance(error, bool | int | float):
         said = text
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
 from logist.agents.json_output import Values, after_gap, count_at, json_lines, json_object, table_at, text_at
-from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.agents.outcome import Outcome, Report, outcome_of_refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 
@@ -32,6 +32,7 @@ class Copilot(Cli):
     )
     fixed = (("COPILOT_AUTO_UPDATE", "false"),)
     resumes = True
+    steered_by = (".github/hooks/", ".github/copilot/", ".copilot/", ".mcp.json", ".vscode/mcp.json")
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A oneshot that reads its prompt from its input. A worker may do anything; a supervisor may only look."""
@@ -74,9 +75,8 @@ def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
     errors = [table_at(event, "data") for event in events if event.get("type") == "session.error"]
     if errors:
         said, status = text_at(errors[-1], "message"), count_at(errors[-1], "statusCode")
-        if status is not None and outcome_of_message(said) is not Outcome.QUOTA:
-            return outcome_of_status(status), said or f"HTTP status {status}"
-        return outcome_of_message(said) or Outcome.SERVER, said or "it ended with an error"
+        unsaid = "it ended with an error" if status is None else f"HTTP status {status}"
+        return outcome_of_refusal(status, said) or Outcome.SERVER, said or unsaid
     code = count_at(result, "exitCode")
     if code != 0:
         return Outcome.SERVER, f"it ended with exit code {code}"

@@ -21,6 +21,7 @@ class Droid(Cli):
     fixed = (("FACTORY_DROID_AUTO_UPDATE_ENABLED", "false"),)
     #: A session is gone on with only where one is logged in to Factory, and else ends at once without a word.
     resumes = False
+    steered_by = (".factory/",)
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A oneshot. A worker may edit and run what a developer does; a supervisor, without --auto, only reads."""

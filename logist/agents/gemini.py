@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
 from logist.agents.json_output import Values, after_gap, count_at, json_lines, text_at
-from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.agents.outcome import Outcome, Report, outcome_of_refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 
@@ -29,6 +29,7 @@ class Gemini(Cli):
     #: Its launcher ignores SIGTERM, so there shall be none.
     fixed = (("GEMINI_CLI_NO_RELAUNCH", "true"),)
     resumes = True
+    steered_by = (".gemini/", ".env")
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A oneshot that reads its prompt from its input. A worker may do anything; a supervisor may only look."""
@@ -101,12 +102,9 @@ def _outcome(result: Values, events: list[Values], exit_code: int) -> tuple[Outc
 def _failure(result: Values, events: list[Values], exit_code: int) -> tuple[Outcome, str]:
     errors = [text_at(event, "message") for event in events if event.get("type") == "error"]
     said = text_at(result, "error", "message") or (errors[-1] if errors else "") or "it ended with an error"
-    outcome = outcome_of_message(said)
-    # Its exit code is what fits of the provider's status: 145 is 401. A quota that is spent has 429 as well.
-    status = exit_code + 256
-    if outcome is not Outcome.QUOTA and 400 <= status < 512:
-        return outcome_of_status(status), said
-    return outcome or Outcome.SERVER, said
+    # Its exit code is what fits of the provider's status: 145 is 401.
+    status = exit_code + 256 if 400 <= exit_code + 256 < 512 else None
+    return outcome_of_refusal(status, said) or Outcome.SERVER, said
 
 
 def _usage(result: Values) -> Usage:

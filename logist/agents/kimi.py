@@ -23,6 +23,8 @@ class Kimi(Cli):
     prompt = "argument"
     passes = ("KIMI_API_KEY", "KIMI_BASE_URL", "KIMI_MODEL_NAME", "MOONSHOT_API_KEY")
     resumes = True
+    steered_by = (".kimi-code/", ".kimi/", ".mcp.json")
+    supervisor_writes = True
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A prompt without a terminal, in which it may do everything: there it has no mode for looking only."""

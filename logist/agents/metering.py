@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from logist.agents.json_output import Values, json_lines
-from logist.models.usage import Usage
+from logist.models.usage import Usage, latest
 
-#: What one event says was used, under a name by which a later event replaces it; None: nothing.
+#: What one event says was used, under a name by which a later event replaces what it tells anew; None: nothing.
 Streamed = Callable[[Values], tuple[str, Usage] | None]
 #: Bytes of a line that is not whole yet; a longer one tells of no use.
 _LONGEST = 1 << 20
 
 
 class Meter:
-    """What the standard output of one oneshot has told of its use so far."""
+    """What the standard output of one oneshot has told of its use so far; `price` adds what that costs."""
 
-    def __init__(self, streamed: Streamed) -> None:
+    def __init__(self, streamed: Streamed, price: Callable[[Usage], Usage]) -> None:
         self._streamed = streamed
+        self._price = price
         self._rest = b""
         self._used: dict[str, Usage] = {}
 
@@ -30,13 +31,14 @@ class Meter:
         for event in json_lines(self._rest + whole):
             found = self._streamed(event)
             if found is not None:
-                self._used[found[0]] = found[1]
+                name, used = found
+                self._used[name] = latest(self._used.get(name, Usage()), used)
         self._rest = rest[-_LONGEST:]
 
     @property
     def usage(self) -> Usage:
         """All of it together."""
-        return _sum(self._used)
+        return self._price(_sum(self._used))
 
 
 def _sum(used: Mapping[str, Usage]) -> Usage:
@@ -44,4 +46,5 @@ def _sum(used: Mapping[str, Usage]) -> Usage:
         known = [getattr(each, name) for each in used.values() if getattr(each, name) is not None]
         return sum(known) if known else None
 
-    return Usage.model_validate({name: total(name) for name in ("cost", "input_tokens", "output_tokens")})
+    counted = {name: total(name) for name in ("cost", "input_tokens", "output_tokens", "cached_tokens")}
+    return Usage.model_validate({**counted, "cost_is": None if counted["cost"] is None else "billed"})

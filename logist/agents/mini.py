@@ -53,6 +53,8 @@ class Mini(Cli):
         ("MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT", "3"),
     )
     resumes = False
+    steered_by = ("mini.yaml",)
+    supervisor_writes = True
     #: It has no option for it: its help begins with the version.
     version_argv = ("mini", "--help")
 

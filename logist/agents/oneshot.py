@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from logist.agents.metering import Meter
 from logist.agents.outcome import Outcome
 from logist.environment import inherited, inside
-from logist.execution import Command, CommandResult
+from logist.execution import CancelCheck, Command, CommandResult
 from logist.models.manifest import Role, RoleSettings
 from logist.models.reply import Reply
 from logist.models.usage import AgentSession, Usage
@@ -47,12 +48,16 @@ class OneshotRequest:
     token: str
     settings: RoleSettings
     timeout: float | None
+    #: When it is asked, aware.
+    asked_at: datetime
     #: The caller's environment, of which the agent gets an allow-list.
     environ: Mapping[str, str]
     #: The job's lease, inherited by whatever runs.
     lease_fds: tuple[int, ...] = ()
     #: The session to go on with; None begins a new one.
     session: AgentSession | None = None
+    #: The version of the agent's program, where it was asked for it; None: it is called as its newest one is.
+    version: str | None = None
 
 
 #: `reply`: it counts. `unreadable`: asked for again. `evidence`: names evidence that is not there. `failed`: the
@@ -113,8 +118,27 @@ class Agent(Protocol):
 class Metered(Protocol):
     """An agent whose program tells while it runs what it uses."""
 
-    def meter(self) -> Meter | None:
+    def meter(self, settings: RoleSettings) -> Meter | None:
         """What counts the use of one oneshot as its output comes; None where nothing is told."""
+        ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """An agent whose program is called in different ways, by its version."""
+
+    def version(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
+        """The version that is installed, by asking the program; None: it names none, or there is only one way."""
+        ...
+
+
+@runtime_checkable
+class Steered(Protocol):
+    """An agent whose program is steered by what lies in the workspace: hooks, plugins, settings."""
+
+    @property
+    def steered_by(self) -> tuple[str, ...]:
+        """The files and folders/ that do; a verdict on work that changed one of them does not count."""
         ...
 
 

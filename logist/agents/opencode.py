@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
 from logist.agents.json_output import Values, after_gap, count_at, first_text, json_lines, number_at, table_at, text_at
-from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_status
+from logist.agents.outcome import Outcome, Report, outcome_of_refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 
@@ -34,7 +34,10 @@ class OpenCode(Cli):
         *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
     )
     fixed = (("OPENCODE_DISABLE_AUTOUPDATE", "true"), ("OPENCODE_CONFIG_CONTENT", json.dumps(_LOOKING)))
+    #: Plugins and servers of the workspace would run in it.
+    judging = (("OPENCODE_DISABLE_PROJECT_CONFIG", "true"),)
     resumes = True
+    streams = True
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """One `run`. A worker may do what is not forbidden; a supervisor is the agent `plan`, who may only look."""
@@ -62,8 +65,13 @@ class OpenCode(Cli):
             detail=detail,
             usage=_usage(steps),
             session=session,
-            retry_after=_retry_after(errors[-1]) if errors else None,
+            retry=text_at(errors[-1], "error", "data", "responseHeaders", "retry-after") if errors else "",
         )
+
+    def streamed(self, event: Values) -> tuple[str, Usage] | None:
+        """The use of a step that has ended."""
+        name = text_at(event, "part", "id") if event.get("type") == "step_finish" else ""
+        return (name, _usage([event])) if name else None
 
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""
@@ -74,14 +82,7 @@ def _failure(event: Values) -> tuple[Outcome, str]:
     error = table_at(event, "error")
     said = text_at(error, "data", "message") or text_at(error, "name") or "it ended with an error"
     status = count_at(error, "data", "statusCode")
-    if status is not None and outcome_of_message(said) is not Outcome.QUOTA:
-        return outcome_of_status(status), said
-    return outcome_of_message(said) or Outcome.SERVER, said
-
-
-def _retry_after(event: Values) -> float | None:
-    seconds = text_at(event, "error", "data", "responseHeaders", "retry-after")
-    return float(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 8 else None
+    return outcome_of_refusal(status, said) or Outcome.SERVER, said
 
 
 def _outcome(last: Values, events: list[Values]) -> tuple[Outcome, str]:

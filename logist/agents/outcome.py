@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from http import HTTPStatus
 from typing import NamedTuple
 
+from logist.agents.retry_times import tells_when
 from logist.models.usage import AgentSession, Counted, Usage, latest, used_since
 
 
@@ -55,8 +57,8 @@ class Report(NamedTuple):
     cumulative: tuple[Counted, ...] = ()
     #: The program's name for the session; None: it named none.
     session: str | None = None
-    #: Seconds until it is worth trying again, where it said so.
-    retry_after: float | None = None
+    #: What it says of when it is worth trying again, as `seconds_to_wait` reads it; empty: what `detail` says of it.
+    retry: str = ""
 
 
 #: What may stand after an option as a session: no option itself.
@@ -89,39 +91,96 @@ def outcome_of_status(status: int) -> Outcome:
         return Outcome.QUOTA
     if status == 429:
         return Outcome.RATE_LIMITED
+    if status in (408, 425):
+        return Outcome.SERVER
     return Outcome.CONFIG if 400 <= status < 500 else Outcome.SERVER
 
 
 #: Characters of an error that are looked at.
 _MOST_READ = 4_000
-#: Three digits of an error status that are a word of their own.
-_STATUS = re.compile(r"(?<![\w.:/-])[45]\d\d(?![\w./-])", re.ASCII)
-#: What error messages say, the first that fits. Some providers call a spent account 429 as well, hence quota first.
+_PHRASES = "|".join(re.escape(status.phrase) for status in HTTPStatus if status >= 400)
+_CODE = r"([45]\d\d)(?!\w|[.:/-]\w)"
+#: A number that is said to be an HTTP status; `line 404`, `exit status 401` and `:500/` say nothing of the kind.
+_STATUS = re.compile(
+    rf"^\W{{0,3}}{_CODE}"
+    rf"|(?<!exit )\bstatus(?:[ _-]?code)?\W{{1,4}}{_CODE}"
+    rf"|error(?:[ _-]?code)?\W{{1,4}}{_CODE}"
+    rf"|\bhttp(?:/\d(?:\.\d)?)?\W{{1,3}}{_CODE}"
+    rf"|\b(?:code|message)\\{{0,3}}[\"']\W{{1,5}}{_CODE}"
+    r"|\(([45]\d\d)\)"
+    rf"|\b([45]\d\d) (?:{_PHRASES})\b",
+    re.IGNORECASE | re.ASCII,
+)
+#: Statuses that providers use for whatever they refuse: their words say more.
+_VAGUE = frozenset({400, 403, 422})
+#: Paid or allowed use that is over. Some providers call it 400, 403 or 429.
+_SPENT = re.compile(
+    r"insufficient[ _](?:quota|credits?|balance|funds)|exceeded your.{0,80}quota|quota exceeded|credit balance"
+    r"|out of (?:\w+ )?credits|payment required|spending limit|hit your (?:\w+ ){0,3}limit"
+    r"|billing(?:[ _]error|[ _]hard|.{0,20}\b(?:details|limit|not (?:active|enabled)|disabled))"
+    r"|(?:usage|daily|weekly|monthly)[ _]limit"
+)
+#: What error messages say, the first that fits.
 _WORDS = (
     (
-        Outcome.QUOTA,
-        re.compile(r"insufficient.quota|exceeded your.{0,80}quota|credit balance|billing|payment|usage limit"),
+        Outcome.RATE_LIMITED,
+        re.compile(
+            r"\brate[ _-]?limit|too many requests|\boverloaded|resource[ _]?exhausted|\bthrottl"
+            r"|\b(?:\d+[ -]hour|hourly|session) limit"
+        ),
     ),
-    (Outcome.RATE_LIMITED, re.compile(r"rate.?limit|too many requests|overloaded")),
-    (Outcome.AUTH, re.compile(r"authenticat|unauthori|api.?key|/login|log ?in\b|logged in|credential")),
+    (
+        Outcome.AUTH,
+        re.compile(
+            r"\bauthenticat|\bunauthori[sz]ed|(?<![a-z])api[ _-]?key|/login\b|\blog in\b|\blogged in\b|\bcredentials?\b"
+        ),
+    ),
     (
         Outcome.MODEL_NOT_FOUND,
-        re.compile(r"model.{0,80}(not found|not exist|not.found|not configured|unknown|unsupported)|unknown model"),
+        re.compile(
+            r"\bmodel\b.{0,80}\b(?:not[ _-]found|not exist|not configured|unknown|unsupported|not supported)"
+            r"|unknown model|model_not_found"
+        ),
     ),
-    (Outcome.SERVER, re.compile(r"internal server|server.?error|unavailable|timed? ?out|connection|network|stream")),
+    (
+        Outcome.SERVER,
+        re.compile(
+            r"\binternal (?:server )?error|\binternalservererror|internal server|server[ _]?error|\bunavailable\b"
+            r"|\btimed? ?out\b|\bbad gateway|fetch failed|socket hang up|\be(?:conn[a-z]+|timedout|notfound|ai_again)\b"
+            r"|\b(?:connection|network|stream)\b.{0,60}\b(?:error|refused|reset|closed?|lost|failed|down|unreachable"
+            r"|disconnected|ended|interrupted|broken?)"
+            r"|\b(?:error in|failed|unable|cannot|lost|no)\b.{0,60}\b(?:connect|connection|network|stream)\b"
+        ),
+    ),
 )
 
 
-def outcome_of_message(said: str) -> Outcome | None:
-    """What an error message means: by the status in it, else by its words; None when it tells neither.
+def outcome_of_refusal(status: int | None, said: str) -> Outcome | None:
+    """What a provider's refusal means: by its HTTP status, else by what it `said`; None when neither tells.
 
-    For a program's *error* alone, never for what an agent answered.
+    `status` is the program's own figure; None: it gave none, and one that stands in the words counts as well. For a
+    program's *error* alone, never for what an agent answered.
     """
     said = said[:_MOST_READ]
+    status = _status_in(said) if status is None else status
+    by_status = None if status is None else outcome_of_status(status)
+    if by_status is Outcome.QUOTA or (status is not None and status >= 500):
+        # A billing service that is down says nothing of what is spent.
+        return by_status
     lowered = said.lower()
-    if _WORDS[0][1].search(lowered):
-        return Outcome.QUOTA
-    status = _STATUS.search(said)
-    if status:
-        return outcome_of_status(int(status[0]))
-    return next((outcome for outcome, words in _WORDS if words.search(lowered)), None)
+    if _SPENT.search(lowered):
+        # What is told with its end is waited for, as far as that is wanted.
+        return Outcome.RATE_LIMITED if tells_when(said) else Outcome.QUOTA
+    if by_status is not None and status not in _VAGUE:
+        return by_status
+    return next((outcome for outcome, words in _WORDS if words.search(lowered)), by_status)
+
+
+def outcome_of_message(said: str) -> Outcome | None:
+    """What an error message means by itself; see `outcome_of_refusal`."""
+    return outcome_of_refusal(None, said)
+
+
+def _status_in(said: str) -> int | None:
+    found = _STATUS.search(said)
+    return int(next(filter(None, found.groups()))) if found else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
-from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, text_at
+from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.manifest import Role
 from logist.models.usage import Usage
@@ -26,12 +26,17 @@ class Qwen(Cli):
     )
     fixed = (("QWEN_CODE_SUPPRESS_YOLO_WARNING", "1"),)
     resumes = True
+    steered_by = (".qwen/", ".env")
+    streams = True
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A oneshot that reads its prompt from its input. A worker may do anything; a supervisor may only look."""
         settings = asked.request.settings
         mode = "yolo" if asked.request.role is Role.WORKER else "plan"
         argv = ["qwen", "-o", "stream-json", "--approval-mode", mode]
+        if asked.request.role is Role.SUPERVISOR:
+            # No hooks and no servers, which the workspace could name.
+            argv.append("--safe-mode")
         if settings.model:
             argv += ["--model", settings.model]
         if asked.session:
@@ -55,10 +60,15 @@ class Qwen(Cli):
             outcome,
             text=text_at(result, "result") if outcome is Outcome.OK else "",
             detail=detail,
-            usage=_usage(result),
+            usage=_usage(table_at(result, "usage")),
             cumulative=("input_tokens", "output_tokens", "cached_tokens"),
             session=session,
         )
+
+    def streamed(self, event: Values) -> tuple[str, Usage] | None:
+        """The use that an answer of the model is told with; of each answer the last word counts."""
+        name = text_at(event, "message", "id") if event.get("type") == "assistant" else ""
+        return (name, _usage(table_at(event, "message", "usage"))) if name else None
 
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""
@@ -78,9 +88,9 @@ def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
     return Outcome.OK, ""
 
 
-def _usage(result: Values) -> Usage:
+def _usage(used: Values) -> Usage:
     return Usage(
-        input_tokens=count_at(result, "usage", "input_tokens"),
-        output_tokens=count_at(result, "usage", "output_tokens"),
-        cached_tokens=count_at(result, "usage", "cache_read_input_tokens"),
+        input_tokens=count_at(used, "input_tokens"),
+        output_tokens=count_at(used, "output_tokens"),
+        cached_tokens=count_at(used, "cache_read_input_tokens"),
     )

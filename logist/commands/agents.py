@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from logist.agents.cli import Cli
     from logist.agents.oneshot import Agent
     from logist.commands.invocation import Invocation
+    from logist.models.config import Config
     from logist.models.manifest import RoleSettings
 
 
@@ -52,17 +54,21 @@ def list_agents(invocation: Invocation, as_json: bool) -> None:
 
 
 @click.command("show")
-@click.argument("name", help="The agent's name.")
+@click.argument("name", metavar="NAME[:MODEL]", help="The agent, and the model that it is to ask.")
 @json_option
 @click.pass_obj
 def show_agent(invocation: Invocation, name: str, as_json: bool) -> None:
-    """What is known of an agent: its program, how it takes a prompt, and the variables that are passed on to it."""
+    """What is known of an agent: its program, the variables that are passed on to it, and how it is called.
+
+    The command lines are those of the roles that the configuration gives it, with {prompt} and the like where a step's
+    own values stand. Nothing is started.
+    """
     facts = _facts(invocation, name)
     if as_json:
         print_json(facts)
         return
     for key, value in facts.items():
-        shown = " ".join(value) if isinstance(value, list) else value
+        shown = shlex.join(value) if isinstance(value, list) else value
         print_text(f"{key.replace('_', ' '):14} {'-' if shown in (None, '') else shown}")
 
 
@@ -141,12 +147,18 @@ def _facts(invocation: Invocation, name: str) -> dict[str, Any]:
     from logist.agents import find_agent, known_agents
 
     config = invocation.configuration().config
-    agent = find_agent(name, config)
+    settings = _settings(name, config.env)
+    name, agent = settings.agent, find_agent(settings.agent, config)
     [origin] = [known.origin for known in known_agents(config) if known.name == name]
     facts: dict[str, Any] = {"agent": name, "origin": origin, "scripted": agent.scripted}
+    facts |= _known(agent, config)
+    return facts | _called(agent, settings, config)
+
+
+def _known(agent: Agent, config: Config) -> dict[str, Any]:
     cli = _cli_of(agent)
     if cli is not None:
-        return facts | {
+        return {
             "program": cli.program,
             "path": shutil.which(cli.program),
             "install": cli.install,
@@ -155,6 +167,33 @@ def _facts(invocation: Invocation, name: str) -> dict[str, Any]:
             "resumes": cli.resumes,
             "passes": list(cli.passes),
         }
-    if name in config.agents:
-        return facts | config.agents[name].model_dump(mode="json", exclude_defaults=True)
-    return facts
+    if agent.name in config.agents:
+        return config.agents[agent.name].model_dump(mode="json", exclude_defaults=True)
+    return {}
+
+
+def _called(agent: Agent, settings: RoleSettings, config: Config) -> dict[str, Any]:
+    """Its command lines; the one by which a worker goes on where that is another one, and of a chat where it can."""
+    from logist.agent_probe import spell_agent
+    from logist.agents.cli import CliAgent
+    from logist.models.manifest import Roles
+
+    definition = config.agents.get(agent.name)
+    unnamed = None if definition is None else definition.model or "{model}"
+    worker, supervisor = (
+        _as_configured(role, settings, unnamed) for role in (config.roles.worker, config.roles.supervisor)
+    )
+    lines = spell_agent(agent, Roles(worker=worker, supervisor=supervisor), os.environ)
+    called = {role: list(argv) for role, argv in lines._asdict().items()}
+    if called["worker_again"] == called["worker"]:
+        del called["worker_again"]
+    if isinstance(agent, CliAgent):
+        called["chat"] = list(agent.chat(worker, "{session}"))
+    return called
+
+
+def _as_configured(role: RoleSettings, settings: RoleSettings, unnamed: str | None) -> RoleSettings:
+    """What is asked for, over the settings of a role that this agent plays; `unnamed` is the model that none names."""
+    named = {name: getattr(settings, name) for name in ("argument", "model") if getattr(settings, name)}
+    found = role.model_copy(update=named) if role.agent == settings.agent else settings
+    return found if found.model else found.model_copy(update={"model": unnamed})

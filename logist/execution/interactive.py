@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -23,12 +25,23 @@ def hand_over(argv: Sequence[str], cwd: Path, env: Mapping[str, str], inherit: S
             argv, cwd=cwd, env=dict(env), check=False, pass_fds=tuple(inherit), preexec_fn=lambda: _give_back(before)
         ).returncode
     except OSError as error:
-        raise AgentUnavailable(
-            f"{argv[0]} can't be started: {(error.strerror or str(error)).lower()}", "install it, or correct PATH"
-        ) from error
+        raise _unavailable(argv[0], env, error) from error
     finally:
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code
+
+
+def _unavailable(program: str, env: Mapping[str, str], error: OSError) -> AgentUnavailable:
+    path = shutil.which(program, path=env.get("PATH"))
+    if path is None:
+        return AgentUnavailable(f"there is no program {program} on PATH", "install it, or correct PATH")
+    if error.errno == errno.ENOENT:
+        why, hint = "the interpreter that its first line names is not there", "install that, or the program anew"
+    elif error.errno == errno.ENOEXEC:
+        why, hint = "it is no program of this machine, and no first line names an interpreter", "install it anew"
+    else:
+        why, hint = (error.strerror or str(error)).lower(), "see that it may be executed, or install it anew"
+    return AgentUnavailable(f"{path} can't be started: {why}", hint)
 
 
 def _give_back(handler: object) -> None:

@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from logist.durations import parse_duration
-from logist.models.manifest import MAX_TEXT, Budget, Check, JobId, Phase, Roles, Text
+from logist.models.manifest import (
+    MAX_TEXT,
+    Budget,
+    Check,
+    JobId,
+    Line,
+    Phase,
+    Priority,
+    Roles,
+    Text,
+    in_order_of_needs,
+)
 from logist.models.record import Record
 
 #: What an argument of `argv` may hold in braces.
@@ -128,8 +139,15 @@ class AgentDefinition(Record):
     #: Where the session's name stands.
     session_path: DottedPath | None = None
     usage: UsagePaths = UsagePaths()
+    #: The model where the role names none: for {model}, and for the price of what was used.
+    model: Line | None = None
+    #: Whose list price of the model counts, where its name alone does not tell: `openai`, `openrouter`.
+    provider: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] | None = None
     #: Arguments that are added when a session is gone on with; {session} is filled in.
     resume: tuple[Annotated[str, StringConstraints(max_length=MAX_TEXT)], ...] = ()
+    #: Files and folders/ of a workspace that it runs, or takes settings from: with one of them changed by the job its
+    #: COMPLETED as a supervisor does not count.
+    steered_by: tuple[Annotated[str, StringConstraints(pattern=r"^[^/].*", max_length=200)], ...] = ()
     #: Fixed environment variables.
     env: dict[VariableName, str] = Field(default_factory=dict)
     #: Names of variables that are passed through from the caller.
@@ -165,6 +183,12 @@ class AgentDefinition(Record):
                 raise ValueError(f'{given[0]} needs output = "json" or "ndjson"')
         elif self.text_path is None:
             raise ValueError(f'output = "{self.output}" needs text_path, where the final text stands')
+        return self
+
+    @model_validator(mode="after")
+    def _prices_can_be_looked_up(self) -> AgentDefinition:
+        if self.provider is not None and not (self.usage.input and self.usage.output):
+            raise ValueError("provider is for a price: it needs the paths usage.input and usage.output")
         return self
 
     @model_validator(mode="after")
@@ -219,8 +243,13 @@ class JobFile(Record):
     prompt: Text = ""
     #: A git repository or a folder to start from. Absolute once read.
     source: Path | None = None
-    phases: Annotated[tuple[PhaseTable, ...], Field(min_length=1)] = (Phase(name="main"),)
+    phases: Annotated[tuple[PhaseTable, ...], Field(min_length=1), AfterValidator(in_order_of_needs)] = (
+        Phase(name="main"),
+    )
     checks: tuple[CheckTable, ...] | None = None
     roles: RolesTable | None = None
     budget: BudgetTable | None = None
     no_progress_limit: Annotated[int, Field(ge=2, le=20)] | None = None
+    priority: Priority = 0
+    #: Ids of jobs that must have reached SUCCESS before this one is run along with others.
+    needs: tuple[JobId, ...] = ()

@@ -12,6 +12,7 @@ import os
 import shutil
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -24,6 +25,8 @@ from logist.models.manifest import Role, RoleSettings
 RECORDINGS = Path(__file__).parent / "recordings"
 #: The nonce of the reply files in the recordings.
 TOKEN = "0123456789abcdef"
+#: When `request_for` asks.
+ASKED_AT = datetime(2026, 11, 22, 0, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -105,5 +108,6 @@ def request_for(tmp_path: Path, agent: str, role: Role = Role.WORKER, **settings
         token=TOKEN,
         settings=RoleSettings.model_validate({"agent": agent, **settings}),
         timeout=30.0,
+        asked_at=ASKED_AT,
         environ={"PATH": os.environ["PATH"]},
     )

@@ -90,6 +90,13 @@ def test_a_session_is_gone_on_with_where_the_program_can(name: str, tmp_path: Pa
         assert cli_called(name).chat("a-session")[0] == cli_called(name).program
 
 
+@pytest.mark.parametrize("name", [name for name in CLIS if cli_called(name).resumes])
+def test_a_session_goes_on_with_the_model_and_the_arguments_that_the_role_has_by_now(name: str, tmp_path: Path) -> None:
+    request = request_for(tmp_path, name, model="maker/model-1", args=("--extra",))
+    for argv in (spell(resuming(request)).argv, CliAgent(cli_called(name)).chat(request.settings, "a-session")):
+        assert {"--model", "maker/model-1", "--extra"} <= set(argv)
+
+
 @pytest.mark.parametrize("role", BOTH)
 @pytest.mark.parametrize("name", CLIS)
 def test_the_prompt_reaches_the_program_one_way_and_never_as_a_huge_argument(
@@ -149,8 +156,8 @@ def test_cline_is_called_as_its_generation_takes_it(
     version: str | None, worker: list[str], supervisor: list[str], tmp_path: Path
 ) -> None:
     for role, options in ((Role.WORKER, worker), (Role.SUPERVISOR, supervisor)):
-        asked = Asked(request_for(tmp_path, "cline", role), "Do it well", None, version)
-        assert cli_called("cline").argv(asked) == ("cline", *options, "Do it well")
+        request = replace(request_for(tmp_path, "cline", role), version=version)
+        assert cli_called("cline").argv(Asked(request, "Do it well", None)) == ("cline", *options, "Do it well")
 
 
 def test_aider_never_edits_whole_files_nor_looks_for_a_repository(tmp_path: Path) -> None:

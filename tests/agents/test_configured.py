@@ -169,6 +169,50 @@ def test_figures_of_a_whole_session_are_told_apart_from_those_of_a_oneshot(reque
     assert (used.cost, used.input_tokens, used.output_tokens) == (0.05, 100, 50)
 
 
+def test_a_use_without_a_cost_is_priced_by_the_model_of_the_role_or_the_definition(request_: OneshotRequest) -> None:
+    untold = {"input": "stats.0.in", "output": "stats.0.out"}
+
+    def cost(settings: dict[str, object], **changed: object) -> float | None:
+        request = replace(request_, settings=request_.settings.model_copy(update=settings))
+        used = read(configured(**({"usage": untold} | changed)), request, RESULT).usage
+        assert used.cost_is == (None if used.cost is None else "estimated")
+        return used.cost
+
+    sonnet, opus = "claude-sonnet-4-5", "claude-opus-4-1"
+    by_role = cost({"model": sonnet})
+    assert by_role
+    assert cost({}, model=sonnet) == cost({}, model=sonnet, provider="anthropic") == by_role
+    assert cost({"model": opus}, model=sonnet) == cost({}, model=opus) != by_role
+    assert cost({}, model="openai/gpt-5", provider="openrouter")
+    assert [cost({}), cost({"model": "nobody-knows-it"}), cost({}, model=sonnet, provider="nobody")] == [None] * 3
+    assert read(configured(model=sonnet), request_, RESULT).usage == USED
+
+
+def test_the_model_of_the_definition_is_asked_where_the_role_names_none(request_: OneshotRequest) -> None:
+    agent = configured(argv=["sh", "-c", "{model}"], model="large")
+    agent.check(request_.settings)
+    assert agent.spell(request_).argv[2] == agent.spell(request_).env["LOGIST_MODEL"] == "large"
+    small = replace(request_, settings=request_.settings.model_copy(update={"model": "small"}))
+    assert agent.spell(small).argv[2] == "small"
+    with pytest.raises(AgentUnavailable, match="needs a model") as refused:
+        configured(argv=["sh", "-c", "{model}"]).check(request_.settings)
+    assert "[agents.mine]" in str(refused.value.hint)
+
+
+def test_figures_on_lines_of_their_own_are_heard_as_they_come(request_: OneshotRequest) -> None:
+    figures = {"input": "in", "output": "out", "cost": "usd"}
+    agent = configured(output="ndjson", text_path="text", error_path=None, usage=figures, model="claude-sonnet-4-5")
+    meter = agent.meter(request_.settings)
+    assert meter is not None
+    meter.feed(b'{"in": 1000, "out": 10}\n{"text": "hello"}\n{"in": 2000}\n')
+    assert (meter.usage.input_tokens, meter.usage.output_tokens, meter.usage.cost_is) == (2000, 10, "estimated")
+    meter.feed(b'{"usd": 0.5}\n')
+    assert (meter.usage.cost, meter.usage.cost_is) == (0.5, "billed")
+    assert configured(output="ndjson", usage=figures | {"cumulative": True}).meter(request_.settings) is None
+    assert configured().meter(request_.settings) is None
+    assert configured(output="ndjson", usage={}).meter(request_.settings) is None
+
+
 def test_a_prompt_can_be_a_file(request_: OneshotRequest) -> None:
     file = str(request_.prompt_file)
     assert configured(prompt="file").spell(request_).argv == ("agent", "-p", file)

@@ -1,0 +1,93 @@
+"""Programs that are called by their version: which is asked for when it is run, and at no other time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jobs import Jobs, say
+
+from logist.agents.versions import installed_version
+from logist.errors import ExitCode
+from logist.job_processor import preview_step
+from logist.models.history import Started
+from logist.models.manifest import RoleSettings
+from logist.stop_requests import request as ask_of_run
+
+#: Notes that it was asked for its version, and may hang then; else it plays a cline that wrote its reply.
+PROGRAM = """#!{python} -IS
+import json, os, signal, sys
+from pathlib import Path
+here = Path(__file__).parent
+if "--version" in sys.argv:
+    with (here / "asked").open("a") as file:
+        file.write("once\\n")
+    if (here / "hangs").exists():
+        signal.pause()
+    print("2.18.0")
+else:
+    reply = {{"token": os.environ["LOGIST_STEP_TOKEN"], "action": "COMPLETED"}}
+    Path(os.environ["LOGIST_REPLY_FILE"]).write_text(json.dumps(reply))
+    print(json.dumps({{"type": "run_result", "finishReason": "completed", "text": "done"}}))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made = tmp_path / "bin" / "cline"
+    made.parent.mkdir()
+    made.write_text(PROGRAM.format(python=sys.executable), encoding="utf-8")
+    made.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{made.parent}{os.pathsep}{os.environ['PATH']}")
+    return made
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, program: Path) -> Iterator[Jobs]:
+    made = Jobs(tmp_path / "work")
+    made.create(worker=RoleSettings(agent="cline"), supervisor=say("COMPLETED"))
+    yield made
+    made.close()
+
+
+def times_asked(program: Path) -> int:
+    asked = program.with_name("asked")
+    return len(asked.read_text(encoding="utf-8").splitlines()) if asked.exists() else 0
+
+
+def test_a_preview_starts_no_program(jobs: Jobs, program: Path) -> None:
+    assert preview_step(jobs.runtime, "job").argv[:2] == ("cline", "--json")
+    assert times_asked(program) == 0
+
+
+def test_a_run_calls_the_program_as_the_version_that_is_there_takes_it(jobs: Jobs, program: Path) -> None:
+    jobs.run_to(ExitCode.SUCCESS)
+    [started, *_] = [record for record in jobs.records() if isinstance(record, Started)]
+    assert started.argv[:3] == ("cline", "--json", "--yolo")
+    assert times_asked(program) == 1
+
+
+def test_a_program_that_hangs_when_it_is_asked_for_its_version_holds_up_no_cancel(jobs: Jobs, program: Path) -> None:
+    program.with_name("hangs").touch()
+    results: list[ExitCode] = []
+    thread = threading.Thread(target=lambda: results.append(jobs.run().exit_code))
+    thread.start()
+    while times_asked(program) == 0:
+        assert thread.is_alive()
+        thread.join(0.02)
+    ask_of_run(jobs.store.paths("job"), "cancel", "enough", jobs.clock.now())
+    thread.join(20)
+    assert results == [ExitCode.CANCELED]
+
+
+def test_an_answer_that_was_not_waited_for_is_not_remembered(program: Path) -> None:
+    argv, hangs = ("cline", "--version"), program.with_name("hangs")
+    hangs.touch()
+    assert installed_version(argv, os.environ, cancel=lambda: "enough" if times_asked(program) else None) is None
+    hangs.unlink()
+    assert [installed_version(argv, os.environ) for _ in range(2)] == ["2.18.0", "2.18.0"]
+    assert times_asked(program) == 2
