@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +27,16 @@ from logist.chunks import (
 from logist.command_lines import Spelled, resolve, spell
 from logist.durable import sync_folder
 from logist.errors import StorageFailed
-from logist.execution import CancelCheck, Command, CommandResult, Ended, WorkerAdapter
+from logist.execution import (
+    BatchAdapter,
+    BatchItem,
+    BatchTerms,
+    CancelCheck,
+    Command,
+    CommandResult,
+    Ended,
+    WorkerAdapter,
+)
 from logist.render.verify import Expected, Verified, verify, why_not_decoded
 from logist.specs import RenderChunk, RenderSpec
 
@@ -69,6 +78,8 @@ class Bench(NamedTuple):
     tell: Callable[[ChunkEvent], None]
     #: Takes what a command prints; None: nobody wants it.
     pass_on: Callable[[ChunkId | None, bytes], None] | None
+    #: The adapter, when it is one that is given all chunks at once.
+    batch: BatchAdapter | None = None
 
 
 def how_to_run(command: str | tuple[str, ...]) -> Spelled:
@@ -89,13 +100,45 @@ def new_token() -> str:
     return os.urandom(16).hex()
 
 
-def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
-    """Run a chunk's command once and look at what it made. Raises StorageFailed, and what the recorder raises."""
+def offer_chunks(bench: Bench, batch: BatchAdapter, chunks: Sequence[RenderChunk]) -> dict[ChunkId, str]:
+    """Give the first attempts at these chunks to a place that starts them by itself.
+
+    Returns of each why it can't be run, empty when it can. Raises StorageFailed, and what the adapter raises.
+    """
     options = bench.options
-    # No chunk's id has a tilde.
-    name = f"{chunk.id}" if number == 1 else f"{chunk.id}~{number}"
+    folder = Path(options.state_dir, batch.name) if options.state_dir else None
+    items = [_item(bench, chunk, 1) for chunk in chunks]
+    adopted = batch.adopt(items, BatchTerms(folder, options.concurrency, lambda text: bench.tell(Notice(text))))
+    blocked: dict[ChunkId, str] = {}
+    offered: list[BatchItem] = []
+    try:
+        for place, (chunk, item) in enumerate(zip(chunks, items, strict=True)):
+            taken = place in adopted
+            blocked[chunk.id] = "" if taken or item.output is None else _make_way(item.output)
+            if not taken and not blocked[chunk.id]:
+                offered.append(item)
+        batch.submit(offered)
+    except BaseException:  # whatever it was, it travels on; what was not offered is not being made
+        for item in offered:
+            _withdraw_output(item.output)
+        raise
+    return blocked
+
+
+def withdraw_offer(bench: Bench, chunk: RenderChunk) -> None:
+    """Nobody waited for the chunk, which does not run any more: nothing of it counts. Raises StorageFailed."""
+    _withdraw_output(_output_of(bench, chunk))
+
+
+def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int, offered: str | None = None) -> Attempt:
+    """Run a chunk's command once and look at what it made. Raises StorageFailed, and what the recorder raises.
+
+    `offered` is what `offer_chunks` said of this attempt, None when it was not offered.
+    """
+    options = bench.options
+    name = _attempt_name(chunk, number)
     log = _log(options, name)
-    path = options.job_dir / chunk.output_file if chunk.output_file else None
+    path = _output_of(bench, chunk)
     if options.recorder is not None:
         options.recorder.began(chunk, number, _spelled(log))
     bench.tell(
@@ -108,7 +151,7 @@ def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
         )
     )
     began_at = time.time()
-    ran = _run_chunk(bench, chunk, name, path, log)
+    ran = _run_chunk(bench, chunk, number, offered)
     result = _judge_chunk(bench, chunk, number, ran, path, log)
     if options.recorder is not None:
         options.recorder.ended(chunk, result, began_at, ran.stdout.total)
@@ -117,15 +160,16 @@ def attempt_chunk(bench: Bench, chunk: RenderChunk, number: int) -> Attempt:
     return Attempt(result, lost=ran.ended is Ended.LOST, hopeless=ran.program_missing)
 
 
-def _run_chunk(bench: Bench, chunk: RenderChunk, name: str, path: Path | None, log: Path | None) -> CommandResult:
-    blocked = "" if path is None else _make_way(path)
+def _run_chunk(bench: Bench, chunk: RenderChunk, number: int, offered: str | None) -> CommandResult:
+    path = _output_of(bench, chunk)
+    blocked = offered
+    if blocked is None:
+        blocked = "" if path is None else _make_way(path)
+        if not blocked and bench.batch is not None:
+            bench.batch.submit([_item(bench, chunk, number)])
     if blocked:
         return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=blocked)
-    ran = bench.adapter.run(
-        _command(bench, chunk.command, log, chunk.id, name, bench.options.timeout),
-        cancel=bench.cancel,
-        on_output=_follow(bench, chunk),
-    )
+    ran = bench.adapter.run(_chunk_command(bench, chunk, number), cancel=bench.cancel, on_output=_follow(bench, chunk))
     if ran.survivors_killed:
         bench.tell(
             Notice(message=f"{ran.survivors_killed} process(es) of chunk {chunk.id} outlived it and were killed")
@@ -224,6 +268,30 @@ def _problem_of(ran: CommandResult) -> str:
     return ran.detail or ran.ended.value
 
 
+def _output_of(bench: Bench, chunk: RenderChunk) -> Path | None:
+    return bench.options.job_dir / chunk.output_file if chunk.output_file else None
+
+
+def _attempt_name(chunk: RenderChunk, number: int) -> str:
+    # No chunk's id has a tilde.
+    return f"{chunk.id}" if number == 1 else f"{chunk.id}~{number}"
+
+
+def _item(bench: Bench, chunk: RenderChunk, number: int) -> BatchItem:
+    recorder = bench.options.recorder
+    return BatchItem(
+        _chunk_command(bench, chunk, number),
+        purpose=f"{chunk.id}: {chunk.start_frame}+{chunk.frame_count}",
+        inputs={} if recorder is None else recorder.expects(chunk),
+        output=_output_of(bench, chunk),
+    )
+
+
+def _chunk_command(bench: Bench, chunk: RenderChunk, number: int) -> Command:
+    name = _attempt_name(chunk, number)
+    return _command(bench, chunk.command, _log(bench.options, name), chunk.id, name, bench.options.timeout)
+
+
 def _tail(ran: CommandResult) -> str:
     return ran.stdout.kept[-_TAIL:].decode("utf-8", "replace")
 
@@ -233,7 +301,10 @@ def _command(
 ) -> Command:
     spelled = how_to_run(line)
     token = f"{bench.token}-{attempt}"
-    own = {CHUNK_VARIABLE: str(chunk), TOKEN_VARIABLE: token, RUN_VARIABLE: bench.token}
+    own = {CHUNK_VARIABLE: str(chunk), TOKEN_VARIABLE: token}
+    if bench.batch is None:
+        # Not of what outlives its run on purpose: a later run takes that over, and kills what is marked by this.
+        own[RUN_VARIABLE] = bench.token
     return Command(
         cwd=bench.options.job_dir,
         env={**bench.options.environ, **own},
@@ -316,6 +387,11 @@ def _make_way(path: Path) -> str:
     except OSError as error:
         return _unless_the_disk(error, path, "cleared")
     return ""
+
+
+def _withdraw_output(path: Path | None) -> None:
+    if path is not None:
+        _withdraw(path, ChunkStatus.STOPPED)
 
 
 def _withdraw(path: Path, status: ChunkStatus) -> None:

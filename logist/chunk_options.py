@@ -16,6 +16,10 @@ from logist.specs import RenderChunk
 class Recorder(Protocol):
     """Takes what must outlive the run, from several threads. What it raises ends the run."""
 
+    def expects(self, chunk: RenderChunk) -> Mapping[str, str]:
+        """An attempt may begin unseen from now on. Returns the files that it reads, each with a hash."""
+        ...
+
     def began(self, chunk: RenderChunk, attempt: int, log: str) -> None:
         """An attempt begins; nothing has run yet."""
         ...

@@ -155,7 +155,7 @@ class SpecState:
         self._name = ""
         self._spec: RenderSpec | None = None
         self._keys: ChunkKeys | None = None
-        #: Of the running chunks: the key, and the inputs that were there, when they began.
+        #: Of the chunks that run or may: the key, and the inputs that were there, when that began.
         self._running: dict[ChunkId, tuple[str, frozenset[str]]] = {}
         #: Files that a chunk's command makes itself, of the few that do.
         self._own: dict[ChunkId, tuple[str, ...]] = {}
@@ -188,13 +188,20 @@ class SpecState:
         self._record(run, sync=True)
         self._save(JobStatus.RUNNING, _RUNNING)
 
+    def expects(self, chunk: RenderChunk) -> Mapping[str, str]:
+        """An attempt may begin unseen from now on. Returns the files that it reads, each with a hash."""
+        if self._keys is None:
+            return {}
+        # Now and not at its end: an input that is changed under way must not pass for the one that was read.
+        found = self._keys.inputs(chunk)
+        self._running[chunk.id] = self._keys.with_inputs(chunk, found), frozenset(found)
+        return found
+
     def began(self, chunk: RenderChunk, attempt: int, log: str) -> None:
         """An attempt begins."""
-        # Now and not at its end: an input that is changed under way must not pass for the one that was read.
         self.lease.check_place()
-        if self._keys is not None:
-            found = self._keys.inputs(chunk)
-            self._running[chunk.id] = self._keys.with_inputs(chunk, found), frozenset(found)
+        if chunk.id not in self._running:
+            self.expects(chunk)
         self._record(ChunkBegan(chunk=chunk.id, attempt=attempt, log=log))
 
     def ended(self, chunk: RenderChunk, result: ChunkResult, began_at: float, received: int) -> None:

@@ -15,7 +15,16 @@ from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
-from logist.chunk_attempts import Attempt, Bench, attempt_chunk, how_to_run, merge_chunks, new_token
+from logist.chunk_attempts import (
+    Attempt,
+    Bench,
+    attempt_chunk,
+    how_to_run,
+    merge_chunks,
+    new_token,
+    offer_chunks,
+    withdraw_offer,
+)
 from logist.chunk_options import ExecutionOptions
 from logist.chunks import (
     ChunkEvent,
@@ -31,7 +40,7 @@ from logist.chunks import (
     RunReport,
     RunStarted,
 )
-from logist.execution import WorkerAdapter
+from logist.execution import BatchAdapter, WorkerAdapter
 from logist.lifecycle import JobStatus
 from logist.render.verify import is_untouched
 from logist.specs import RenderChunk, RenderSpec
@@ -76,19 +85,23 @@ class _Run:
     def __init__(self, adapter: WorkerAdapter, spec: RenderSpec, options: ExecutionOptions) -> None:
         self._spec = spec
         self._options = options
+        batch = adapter if isinstance(adapter, BatchAdapter) else None
         self._bench = Bench(
             adapter=adapter,
             spec=spec,
             options=options,
             token=options.token or new_token(),
-            cancel=self._why_kill,
+            cancel=self._why_end,
             tell=self._tell,
             pass_on=None if options.on_output is None else self._pass_on,
+            batch=batch,
         )
         self._lock = threading.RLock()
         #: Callbacks are called one at a time; one of them may tell the next.
         self._telling = threading.RLock()
         self._queue: Iterator[RenderChunk] = iter(())
+        #: Chunks whose first attempt the adapter starts by itself and nobody waits for yet: see `offer_chunks`.
+        self._offered: dict[ChunkId, str] = {}
         #: A heap of the chunks that wait for another attempt; they keep nobody from working meanwhile.
         self._waiting: list[_Task] = []
         #: Failed chunks that would have been tried again, had the run not been stopped.
@@ -111,7 +124,8 @@ class _Run:
         self._check_programs(wanted)
         self._tell_start(wanted)
         self._queue = iter(wanted)
-        self._run_all(min(self._options.concurrency, len(wanted)))
+        with self._offer(wanted):
+            self._run_all(min(self._options.concurrency, len(wanted)))
         if self._fault is not None:
             raise self._fault
         for task in self._waiting:
@@ -149,6 +163,22 @@ class _Run:
             how_to_run(chunk.command)
         if self._options.merge and self._spec.merge_command:
             how_to_run(self._spec.merge_command)
+
+    @contextlib.contextmanager
+    def _offer(self, wanted: list[RenderChunk]) -> Iterator[None]:
+        """Let a place that starts chunks by itself have all of them; nothing of them runs on afterwards."""
+        batch = self._bench.batch
+        if batch is None or not wanted or self._why_drain() is not None:
+            yield
+            return
+        try:
+            self._offered = offer_chunks(self._bench, batch, wanted)
+            yield
+        finally:
+            ended = batch.finish()
+            for chunk in wanted:
+                if ended and chunk.id in self._offered:
+                    withdraw_offer(self._bench, chunk)
 
     def _run_all(self, threads: int) -> None:
         helpers = [threading.Thread(target=self._work, name=f"chunks-{number}") for number in range(threads)]
@@ -202,6 +232,12 @@ class _Run:
                 self._kill(why or "canceled")
         return self._kill_why or None
 
+    def _why_end(self) -> str | None:
+        """Asked while commands run: why they are killed. What has not started by then must not start any more."""
+        if self._bench.batch is not None and self._why_drain() is not None:
+            self._bench.batch.withdraw()
+        return self._why_kill()
+
     def _why_drain(self) -> str | None:
         if not self._drain_why and self._options.drain is not None:
             self._drain_why = self._options.drain() or ""
@@ -210,7 +246,8 @@ class _Run:
     # --- One chunk ---
 
     def _attempt(self, task: _Task) -> None:
-        attempt = attempt_chunk(self._bench, task.chunk, len(task.made) + 1)
+        offered = self._offered.pop(task.chunk.id, None)
+        attempt = attempt_chunk(self._bench, task.chunk, len(task.made) + 1, offered)
         made = (*task.made, attempt)
         if attempt.result.status is not ChunkStatus.FAILED or attempt.hopeless or self._out_of_tries(made):
             self._settle(attempt.result)

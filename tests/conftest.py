@@ -14,6 +14,8 @@ import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
+pytest.register_assert_rewrite("logist.testing.adapter_contract")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 #: A run in the background or below nohup ignores some; what is ignored stays so in the programs that tests stop.

@@ -5,11 +5,12 @@ Only the modules of this package import `subprocess`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from logist.processes import ProcessIdentity
 
@@ -128,9 +129,61 @@ class WorkerAdapter(Protocol):
         on_output: OutputSink | None = None,
         on_started: StartedHook | None = None,
     ) -> CommandResult:
-        """Run one command to its end; nothing that it started lives when this returns."""
+        """Run one command to its end; nothing that it started lives when this returns or raises.
+
+        Several threads may call it at once. The callbacks are called by the thread that called it; what they raise ends
+        the command and travels on. Raises StorageFailed when a log can't be written, LogistError when there is no place
+        to run anything, RuntimeError once the adapter is closed; a command that can't be run is a result.
+        """
         ...
 
     def close(self) -> None:
         """Give back what the adapter holds. It can't run anything afterwards."""
+        ...
+
+
+class BatchItem(NamedTuple):
+    """A command that a `BatchAdapter` starts when there is room for it. Its marker tells it from all others."""
+
+    command: Command
+    #: What it is for. What an earlier run submitted is taken over only where this and the command are the same.
+    purpose: str = ""
+    #: The files that it reads, each with a hash; those that an earlier run knew have to be the same, too.
+    inputs: Mapping[str, str] = MappingProxyType({})
+    #: Removed before each start: what is there afterwards is the command's.
+    output: Path | None = None
+
+
+class BatchTerms(NamedTuple):
+    """How a run's commands are run."""
+
+    #: A folder of the run's own, that the place can write to and that a later run names again; None: there is none.
+    folder: Path | None
+    #: As many at once, at most.
+    at_once: int
+    #: Takes what an operator should know. Called from any thread.
+    tell: Callable[[str], None]
+
+
+@runtime_checkable
+class BatchAdapter(WorkerAdapter, Protocol):
+    """A place that is given a run's commands all at once; `run` of one of them waits until it has ended."""
+
+    def adopt(self, items: Sequence[BatchItem], terms: BatchTerms) -> frozenset[int]:
+        """Begin: which of these a run that died has submitted, and still run or have ended well (their places).
+
+        Whatever else that run submitted does not run any more when this returns.
+        """
+        ...
+
+    def submit(self, items: Sequence[BatchItem]) -> None:
+        """Take commands that may start from now on, in this order."""
+        ...
+
+    def withdraw(self) -> None:
+        """Start no more, and end what nobody waits for. Returns at once; may be called from any thread, and again."""
+        ...
+
+    def finish(self) -> bool:
+        """Withdraw, and wait until nothing that was submitted runs; False when that could not be made sure."""
         ...

@@ -17,14 +17,11 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 
 
-class Stream:
-    """One output stream of the command: counted, hashed, its two ends kept, the first of them logged as it comes."""
+class Gathered:
+    """What one stream carried: counted, hashed, its two ends kept, the first of them logged as it comes."""
 
-    def __init__(self, name: str, fd: int, limit: int, log: _Log | None, sink: OutputSink | None) -> None:
-        self.fd = fd
-        self._name = name
+    def __init__(self, limit: int, log: _Log | None) -> None:
         self._log = log
-        self._sink = sink
         #: None while it carried nothing, as of most short commands.
         self._hash: hashlib._Hash | None = None
         self._total = 0
@@ -33,6 +30,42 @@ class Stream:
         self._tail = bytearray()
         self._tail_limit = limit - self._head_limit
 
+    def take(self, data: bytes) -> None:
+        """More has come. Raises StorageFailed when the log can't be written."""
+        self._total += len(data)
+        self._hash = self._hash or _sha256()
+        self._hash.update(data)
+        room = self._head_limit - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            if self._log is not None:
+                self._log.write(data[:room])
+        if len(data) > room:
+            self._tail += data[max(room, 0) :]
+            del self._tail[: max(0, len(self._tail) - self._tail_limit)]
+
+    def finish(self, known: StreamResult | None = None) -> StreamResult:
+        """What it carried, or what is `known` of that where not all of it came here; the log gets its end."""
+        result = known or self._carried()
+        if self._log is not None:
+            self._log.write(result.kept[len(self._head) :])
+        return result
+
+    def _carried(self) -> StreamResult:
+        if self._hash is None:
+            return StreamResult()
+        return StreamResult(self._total, self._hash.hexdigest(), bytes(self._head), bytes(self._tail))
+
+
+class Stream:
+    """Our end of one output stream of a command that runs here."""
+
+    def __init__(self, name: str, fd: int, limit: int, log: _Log | None, sink: OutputSink | None) -> None:
+        self.fd = fd
+        self._name = name
+        self._sink = sink
+        self._gathered = Gathered(limit, log)
+
     def read(self) -> int | None:
         """Take what is there; how many bytes, 0 at the end of the stream, None when nothing is there now."""
         try:
@@ -40,7 +73,9 @@ class Stream:
         except BlockingIOError:
             return None
         if data:
-            self._take(data)
+            self._gathered.take(data)
+            if self._sink is not None:
+                self._sink(self._name, data)
         return len(data)
 
     def drain(self) -> None:
@@ -54,27 +89,7 @@ class Stream:
 
     def finish(self) -> StreamResult:
         """What it carried; the log gets its end."""
-        if self._hash is None:
-            return StreamResult()
-        result = StreamResult(self._total, self._hash.hexdigest(), bytes(self._head), bytes(self._tail))
-        if self._log is not None:
-            self._log.write(result.kept[len(self._head) :])
-        return result
-
-    def _take(self, data: bytes) -> None:
-        self._total += len(data)
-        self._hash = self._hash or _sha256()
-        self._hash.update(data)
-        room = self._head_limit - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            if self._log is not None:
-                self._log.write(data[:room])
-        if len(data) > room:
-            self._tail += data[max(room, 0) :]
-            del self._tail[: max(0, len(self._tail) - self._tail_limit)]
-        if self._sink is not None:
-            self._sink(self._name, data)
+        return self._gathered.finish()
 
 
 def _sha256() -> hashlib._Hash:
@@ -125,6 +140,13 @@ def _unwritable(path: Path, error: OSError) -> StorageFailed:
     )
 
 
+def open_log(path: Path, command: Command, stack: ExitStack) -> _Log:
+    """A log of the command; `stack` closes it. Raises StorageFailed."""
+    log = _Log(path, at_once=command.empty_logs)
+    stack.callback(log.close)
+    return log
+
+
 class Plumbing(NamedTuple):
     """The descriptors of one command: what it gets, and our ends of its output."""
 
@@ -166,9 +188,7 @@ def _input(data: bytes, stack: ExitStack) -> int:
 def _output(
     name: str, path: Path | None, command: Command, sink: OutputSink | None, stack: ExitStack
 ) -> tuple[Stream, int]:
-    log = None if path is None else _Log(path, at_once=command.empty_logs)
-    if log is not None:
-        stack.callback(log.close)
+    log = None if path is None else open_log(path, command, stack)
     reader, writer = os.pipe()
     stack.callback(os.close, reader)
     stack.callback(os.close, writer)

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 
 #: What an operator says of the place where commands run: `--adapter-option NAME=VALUE`.
 AdapterOptions = Mapping[str, str]
-#: Makes an adapter, once a run. Raises UsageProblem for options that it does not know, or can't make sense of.
+#: Makes an adapter, once a run; connects to nothing yet. Raises UsageProblem for options that it does not know, can't
+#: make sense of, or misses, and another LogistError where the adapter can't be used at all.
 AdapterFactory = Callable[[AdapterOptions], WorkerAdapter]
 
 ENTRY_POINT_GROUP = "logist.adapters"
 
 #: Name -> "module:factory", imported only when the adapter is used.
-BUILT_IN: dict[str, str] = {"local": "logist.execution.local:open_local"}
+BUILT_IN: dict[str, str] = {
+    "local": "logist.execution.local:open_local",
+    "dask": "logist.execution.dask.adapter:open_dask",
+    "slurm": "logist.execution.slurm.adapter:open_slurm",
+}
 
 
 def adapter_names() -> tuple[str, ...]:
@@ -31,6 +36,22 @@ def adapter_names() -> tuple[str, ...]:
 def open_adapter(name: str, options: AdapterOptions | None = None) -> WorkerAdapter:
     """A new adapter, to be closed by the caller. Raises UsageProblem for an unknown name, else as its factory does."""
     return adapter_factory(name)(options or {})
+
+
+def open_adapter_of_jobs(name: str, options: AdapterOptions | None = None) -> WorkerAdapter:
+    """A new adapter for the steps of jobs, to be closed by the caller.
+
+    Raises UsageProblem when its commands are not processes of this machine that inherit the job's lease (it says so by
+    an attribute `runs_here`): a later run could not see that they still live, nor end them. Else as `open_adapter`.
+    """
+    adapter = open_adapter(name, options)
+    if getattr(adapter, "runs_here", False):
+        return adapter
+    adapter.close()
+    raise UsageProblem(
+        f"The adapter {name!r} can't run the steps of a job: what it starts is not held by the job's lease.",
+        "Run the job on this machine; only the chunks of a spec can run elsewhere: logist job run SPEC --adapter.",
+    )
 
 
 def refuse_unknown(name: str, options: AdapterOptions, known: Collection[str] = ()) -> None:

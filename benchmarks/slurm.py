@@ -1,0 +1,87 @@
+"""What chunks through the adapter `slurm` cost, against a bare `sbatch --array` of the same command.
+
+A Slurm of the tests' own (two nodes on this machine) runs both: a run of a spec from its submission to its report, and
+an array of a script that is that command, until `squeue` shows nothing of it any more.
+
+Run: .venv/bin/python benchmarks/slurm.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from measure import Timed, interleaved, report
+
+from logist.chunk_options import ExecutionOptions
+from logist.execution.adapters import open_adapter
+from logist.job_executor import JobExecutor
+from logist.models.job_spec import RenderJobSpec
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from slurm_site import Site, running_site, until
+
+COUNT = 40
+AT_ONCE = 4
+#: Times of the bare array that each command may take. A task of ours starts a Python, which is all that a command that
+#: does nothing takes.
+COMMANDS = {"true": 2.5, "sleep 1": 1.5}
+
+
+def bare(site: Site, command: str) -> Timed:
+    def timed() -> float:
+        began = time.perf_counter()
+        words = ("--parsable", f"--array=0-{COUNT - 1}%{AT_ONCE}", "--output=/dev/null", "--export=ALL")
+        job = site.call("sbatch", *words, stdin=f"#!/bin/sh\n{command}\n")
+        until(lambda: not site.queue("%i", f"--jobs={job}"), "the array to end")
+        return time.perf_counter() - began
+
+    return timed
+
+
+def through_logist(folder: Path, command: str) -> Timed:
+    chunks = [
+        {"id": number, "startFrame": number, "frameCount": 1, "outputFile": "", "command": command}
+        for number in range(COUNT)
+    ]
+    metadata = {"totalFrames": COUNT, "fps": 30, "width": 64, "height": 48, "duration": COUNT / 30}
+    spec = RenderJobSpec.model_validate({"metadata": metadata, "chunks": chunks, "mergeCommand": ""})
+
+    def timed() -> float:
+        began = time.perf_counter()
+        with closing(open_adapter("slurm")) as adapter:
+            options = ExecutionOptions(job_dir=folder, concurrency=AT_ONCE, state_dir=str(folder / "state"))
+            run = JobExecutor(adapter).execute(spec, options)
+        if run.status != "SUCCESS":
+            raise SystemExit(f"the run ended with {run.status}: {run.reason}")
+        return time.perf_counter() - began
+
+    return timed
+
+
+def main(rounds: int) -> bool:
+    with tempfile.TemporaryDirectory() as name, running_site(Path(name), largest_array=1001) as site:
+        os.environ["SLURM_CONF"] = site.environ["SLURM_CONF"]
+        things: dict[str, Timed] = {}
+        for command in COMMANDS:
+            things[f"bare {command}"] = bare(site, command)
+            things[f"logist {command}"] = through_logist(Path(name), command)
+        medians = interleaved(things, rounds, warmup=0)
+    rows = [
+        (
+            f"{COUNT} times `{command}`, {AT_ONCE} at a time",
+            medians[f"logist {command}"],
+            medians[f"bare {command}"],
+            allowed,
+        )
+        for command, allowed in COMMANDS.items()
+    ]
+    return report("The adapter slurm against sbatch --array", rows)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(int(sys.argv[1]) if len(sys.argv) > 1 else 3) else 1)
