@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from logist.cli import cli
-from logist.commands.help import EXIT_CODES
+from logist.commands.help import EXIT_CODES, SEVERAL_JOBS
 
 PAGE = Path(__file__).with_name("05_cli_reference.md")
 _WIDTH = 100
@@ -43,7 +43,7 @@ What holds for every command:
 | `LOGIST_JOBS_DIR` | the folder of the jobs, as `--jobs-dir` |
 | `LOGIST_CONFIG` | the configuration, as `--config` |
 | `LOGIST_JOB_ID` | the job that is meant when none is named |
-| `LOGIST_PROGRESS` | how a run is shown, as `job run --progress` |
+| `LOGIST_PROGRESS` | how a run is shown, as `run --progress` and `job run --progress` |
 | `LOGIST_WORKER`, `LOGIST_SUPERVISOR` | who plays a role in new jobs, as `job create --worker` and `--supervisor` |
 
 ## Exit codes
@@ -57,7 +57,7 @@ def page() -> str:
     """The whole page."""
     codes = "".join(f"| {code.value} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
     sections = [_section(context) for context in _contexts(_context(cli, "logist", None))]
-    return f"{_HEAD}{codes}\n## Commands\n\n" + "\n".join(sections)
+    return f"{_HEAD}{codes}\n{SEVERAL_JOBS}\n\n## Commands\n\n" + "\n".join(sections)
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:

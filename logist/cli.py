@@ -82,10 +82,12 @@ TOP_COMMANDS: Sections = {
     "Work": {
         "init": LazyCommand("project:init", "Prepare this folder for jobs."),
         "job": LazyCommand("logist.cli:job", "Create, run, inspect, and decide on jobs."),
+        "run": LazyCommand("run_many:run_many", "Run several jobs: all that are ready, or those named."),
         "role": LazyCommand("logist.cli:role", "The roles and who plays them."),
         "agent": LazyCommand("logist.cli:agent", "The programs that can play a role."),
         "render": LazyCommand("render:render", "Make a video of a composition: HTML, canvas, CSS."),
-        "export-job": LazyCommand("export_job:export_job", "Cut a render into chunks, as JSON."),
+        "export-job": LazyCommand("export_job:export_job", "Cut a render into chunks: JSON, or a cluster's tasks."),
+        "bundle": LazyCommand("bundle:bundle", "Upload a spec and its files, for workers that share no folder."),
         "merge": LazyCommand("merge:merge", "Make one video of several."),
     },
     "Help and upkeep": {

@@ -45,7 +45,7 @@ from logist.turns import (
 )
 
 #: What an exit code tells about a job that came to rest.
-_EXIT_CODES = {
+REST_EXIT_CODES = {
     JobStatus.SUCCESS: ExitCode.SUCCESS,
     JobStatus.CANCELED: ExitCode.CANCELED,
     JobStatus.INTERVENTION_REQUIRED: ExitCode.INTERVENTION_REQUIRED,
@@ -213,7 +213,7 @@ def _drive(session: Session, *, single_step: bool, fed: _Fed | None) -> ExitCode
         _escalate_fault(session, fault)
         raise
     clear_requests(session)
-    return _EXIT_CODES[session.manifest.status]
+    return REST_EXIT_CODES[session.manifest.status]
 
 
 def _end_before_step(session: Session) -> ExitCode | None:

@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 import threading
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,17 @@ from logist.chunks import ChunkEvent, ChunkId, RunReport
 from logist.durable import make_durable_folder, storage_failed
 from logist.durations import format_duration
 from logist.environment import inherited, inside
-from logist.errors import AgentUnavailable, InvalidFile, LogistError, UsageProblem, WorkspaceFailed
-from logist.execution import StreamResult
+from logist.errors import (
+    AgentUnavailable,
+    ExtraMissing,
+    InvalidFile,
+    LogistError,
+    PlaceUnavailable,
+    UsageProblem,
+    WorkspaceFailed,
+)
+from logist.execution import StreamResult, WorkerAdapter
+from logist.execution.adapters import open_adapter
 from logist.job_state import change
 from logist.lifecycle import JobStatus
 from logist.models.history import AttemptFailed, Exited, Intent, OutputDigest
@@ -75,6 +85,9 @@ class _Turn(NamedTuple):
         """What does the same by hand, in the workspace."""
         phase = self.phase
         options = ["--concurrency", str(phase.concurrency), "--retries", str(phase.retries), "--halt", phase.halt.value]
+        options += [] if phase.adapter is None else ["--adapter", phase.adapter]
+        for name, value in phase.adapter_options.items():
+            options += ["--adapter-option", f"{name}={value}"]
         options += [] if phase.chunk_timeout is None else ["--timeout", format_duration(phase.chunk_timeout)]
         return ("logist", "job", "run", self.spec, *options)
 
@@ -147,11 +160,19 @@ def _render(session: Session, turn: _Turn, loaded: LoadedSpec, began: float) -> 
     watch = _Watch(session, turn, None if left is None else began + left)
     options = _options(session, turn, loaded, watch)
     try:
-        run = run_spec(loaded, session.runtime.adapter, options, session.runtime.clock, paths=turn.state)
-    except (AgentUnavailable, UsageProblem) as error:
+        with _place(session, turn.phase) as adapter:
+            run = run_spec(loaded, adapter, options, session.runtime.clock, paths=turn.state)
+    except (AgentUnavailable, ExtraMissing, PlaceUnavailable, UsageProblem) as error:
         return _Outcome(Verdict.STUCK, f"{error.message} ({error.hint})", ReasonCode.AGENT_FAILED)
     _raise_if_stopped(session, turn, run, watch, began)
     return _outcome(session, turn, loaded, run)
+
+
+def _place(session: Session, phase: Phase) -> AbstractContextManager[WorkerAdapter]:
+    """Where the phase's chunks run. Raises UsageProblem, ExtraMissing."""
+    if phase.adapter is None:
+        return nullcontext(session.runtime.adapter)
+    return closing(open_adapter(phase.adapter, phase.adapter_options))
 
 
 def _options(session: Session, turn: _Turn, loaded: LoadedSpec, watch: _Watch) -> ExecutionOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ from logist.render.verify import Expected, is_unchanged, verify
 from logist.spec_files import LoadedSpec
 from logist.specs import RenderChunk
 from logist.stop_requests import clear, pending
+
+#: Puts the outputs of chunks where they belong, from elsewhere; returns why it could not, for those that it couldn't.
+Gather = Callable[[Sequence[RenderChunk]], Mapping[ChunkId, str]]
 
 #: How many missing chunks an error names.
 _NAMED = 10
@@ -86,12 +89,13 @@ def run_spec(
     paths: StatePaths | None = None,
     force: bool = False,
     merge_only: bool = False,
+    gather: Gather | None = None,
 ) -> RunReport:
     """Run what is not done yet, and merge. `options` are completed by what the state on disk says.
 
     `merge_only` runs no chunk: it takes the outputs that are there, whoever made them, once they are verified, and
-    raises ChunkFailed when one is missing. Raises JobBusy when another runner holds the spec, and what
-    `JobExecutor.execute` raises.
+    raises ChunkFailed when one is missing; `gather` may bring them first. Raises JobBusy when another runner holds the
+    spec, and what `JobExecutor.execute` raises.
     """
     paths = paths or state_paths(loaded.folder, loaded.name)
     with open_state(paths, clock) as state:
@@ -103,7 +107,8 @@ def run_spec(
         done = {chunk: ended for chunk, ended in past.done().items() if chunk in plan.done}
         taken: dict[ChunkId, Output] = {}
         if merge_only:
-            taken = _outputs_of_others(loaded, plan)
+            missing = [chunk for chunk in loaded.spec.chunks if chunk.id not in plan.done]
+            taken = _outputs_of_others(loaded, missing, {} if gather is None else gather(missing))
             plan = RunPlan((), plan.done | taken.keys(), merged=False)
         options = replace(options, token=new_token())
         _begin(state, loaded, options, plan, keys, done)
@@ -199,18 +204,21 @@ def _paced(look: Callable[[], str | None]) -> Callable[[], str | None]:
     return paced
 
 
-def _outputs_of_others(loaded: LoadedSpec, plan: RunPlan) -> dict[ChunkId, Output]:
-    """The outputs of the chunks that no record of ours vouches for, verified now. Raises ChunkFailed."""
+def _outputs_of_others(
+    loaded: LoadedSpec, chunks: Sequence[RenderChunk], why: Mapping[ChunkId, str]
+) -> dict[ChunkId, Output]:
+    """The outputs of `chunks`, which no record of ours vouches for, verified now; `why` says why some are not there.
+
+    Raises ChunkFailed.
+    """
     found: dict[ChunkId, Output] = {}
     missing: list[str] = []
-    for chunk in loaded.spec.chunks:
-        if chunk.id in plan.done:
-            continue
+    for chunk in chunks:
         seen = _look(loaded, chunk)
         if isinstance(seen, Output):
             found[chunk.id] = seen
         else:
-            missing.append(f"{chunk.id} ({seen})")
+            missing.append(f"{chunk.id} ({why.get(chunk.id, seen)})")
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise ChunkFailed(

@@ -557,6 +557,16 @@ def test_the_options_of_create_are_the_job(project: Project, invoke: Callable[..
     assert invoke("job", "select", "--json").json == {"selected": None}
 
 
+def test_a_change_can_be_required_of_every_phase(project: Project, invoke: Callable[..., Outcome]) -> None:
+    (project.folder / "job.toml").write_text('objective = "x"\nphases = ["one", "two"]\n', encoding="utf-8")
+    named = ["-o", "x", "--phase", "plan: Think", "--phase", "build"]
+    for options, phases in ((["-o", "x"], 1), (named, 2), (["--from", "job.toml"], 2)):
+        made = invoke("job", "create", "--json", "--requires-change", *options).json["job"]
+        assert [phase["requires_change"] for phase in made["phases"]] == [True] * phases
+        made = invoke("job", "create", "--json", *options).json["job"]
+        assert [phase["requires_change"] for phase in made["phases"]] == [False] * phases
+
+
 def test_a_whole_job_comes_from_a_file_and_options_go_before_it(
     project: Project, invoke: Callable[..., Outcome]
 ) -> None:

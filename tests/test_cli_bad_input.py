@@ -74,7 +74,7 @@ def refused(
     ("arguments", "expected"),
     [
         (("jobb",), "did you mean logist job"),
-        (("run",), "did you mean logist job run"),
+        (("status",), "did you mean logist job status"),
         (("job", "rnu"), "did you mean logist job run"),
         (("job", "doctor"), "did you mean logist doctor"),
         (("job", "xyzzy"), "logist job --help"),

@@ -285,6 +285,8 @@ def test_a_job_file_may_have_phases_of_both_kinds(tmp_path: Path, logist: Comman
         ('spec = "job.json"', 'spec is for a phase with kind = "render"'),
         ('kind = "render"\nspec = "../job.json"', "relative and without"),
         ('kind = "render"\nspec = "job.json"\nchunk_timeout = "soon"', "chunk_timeout"),
+        ('adapter = "dask"', 'adapter is for a phase with kind = "render"'),
+        ('kind = "render"\nspec = "job.json"\nadapter_options = { a = "b" }', "adapter_options needs adapter"),
     ],
 )
 def test_a_job_file_says_what_is_wrong_with_a_render(

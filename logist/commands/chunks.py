@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from logist.chunk_selection import bundle_address
 from logist.commands.output import print_json, print_text, tell
 from logist.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from logist.chunk_options import ExecutionOptions
+    from logist.chunk_options import ExecutionOptions, Recorder
     from logist.chunks import ChunkId, EventSink, RunReport
     from logist.command_lines import Spelled
     from logist.console import Line
     from logist.execution import WorkerAdapter
     from logist.spec_files import LoadedSpec
+    from logist.spec_runs import Gather
     from logist.stop_switch import StopSwitch
 
 
 #: More at once would be a slip of the finger.
-_MOST_AT_ONCE = 1024
+MOST_AT_ONCE = 1024
 
 
 class SpecOptions(NamedTuple):
@@ -39,34 +42,37 @@ class SpecOptions(NamedTuple):
     halt: str = "now"
     adapter: str = "local"
     adapter_option: tuple[str, ...] = ()
+    storage: str = ""
     force: bool = False
     dry_run: bool = False
     trust: bool = False
     allow_outside: bool = False
 
-    def given(self) -> tuple[str, ...]:
+    def given_for_spec(self) -> tuple[str, ...]:
         """The names of those that were given and mean nothing for a job."""
-        defaults = SpecOptions(timeout=self.timeout)
+        defaults = SpecOptions(timeout=self.timeout, adapter=self.adapter, adapter_option=self.adapter_option)
         names = (name for name, value, default in zip(self._fields, self, defaults, strict=True) if value != default)
         return tuple("--no-merge" if name == "merge" else "--" + name.replace("_", "-") for name in names)
 
 
 def run_target(target: str, options: SpecOptions, *, progress: str, verbose: bool) -> int:
     """Run a spec; the exit code."""
-    from contextlib import closing
-
     if options.merge_only and (options.chunk or not options.merge):
         raise UsageProblem("--merge-only excludes --chunk and --no-merge", "give one of them")
     from logist.execution.adapters import open_adapter
 
     if options.dry_run:
         _concurrency(options.concurrency)
-        with closing(open_adapter(options.adapter, adapter_options(options.adapter_option))):
-            return _show_plan(_load(target, options), options, as_json=progress == "json")
+        with (
+            closing(open_adapter(options.adapter, adapter_options(options.adapter_option))) as adapter,
+            _opened(target, options, adapter) as work,
+        ):
+            return _show_plan(work.loaded, options, as_json=progress == "json")
     with closing(open_adapter(options.adapter, adapter_options(options.adapter_option))) as adapter:
         # What starts the commands gets ready while the spec is read and the rest of the program is imported.
         adapter.prepare(_concurrency(options.concurrency))
-        return _run(target, options, adapter, progress=progress, verbose=verbose)
+        with _opened(target, options, adapter, quiet=progress in ("json", "none")) as work:
+            return _run(work, options, progress=progress, verbose=verbose)
 
 
 def adapter_options(given: tuple[str, ...]) -> dict[str, str]:
@@ -84,7 +90,37 @@ def adapter_options(given: tuple[str, ...]) -> dict[str, str]:
     return options
 
 
-def _load(target: str, options: SpecOptions) -> LoadedSpec:
+class Work(NamedTuple):
+    """A spec that is to be run: on which adapter, and how its outputs come and go."""
+
+    #: What commands call it.
+    target: str
+    loaded: LoadedSpec
+    adapter: WorkerAdapter
+    recorder: Recorder | None = None
+    gather: Gather | None = None
+
+
+@contextmanager
+def _opened(target: str, options: SpecOptions, adapter: WorkerAdapter, *, quiet: bool = False) -> Iterator[Work]:
+    bundle = bundle_address(target)
+    if bundle is None and not options.storage:
+        yield Work(target, load(target, options), adapter)
+        return
+    # Slow to import, and most runs share a folder.
+    from logist.commands.stored import opened_bundle_target, opened_with_storage
+
+    opened = (
+        opened_with_storage(target, options, adapter, quiet=quiet)
+        if bundle is None
+        else opened_bundle_target(bundle, options, adapter)
+    )
+    with opened as work:
+        yield work
+
+
+def load(target: str, options: SpecOptions) -> LoadedSpec:
+    """The spec that `target` names. Raises UsageProblem, InvalidFile."""
     from pathlib import Path
 
     from logist.spec_files import load_spec
@@ -106,14 +142,14 @@ def _selected(loaded: LoadedSpec, wanted: tuple[str, ...]) -> frozenset[ChunkId]
     return frozenset(select([chunk.id for chunk in loaded.spec.chunks], wanted, os.environ))
 
 
-def _run(target: str, options: SpecOptions, adapter: WorkerAdapter, *, progress: str, verbose: bool) -> int:
+def _run(work: Work, options: SpecOptions, *, progress: str, verbose: bool) -> int:
     from logist.chunks import RunFinished
     from logist.commands.signals import stop_on_signals
     from logist.console.chunk_display import open_chunk_display
     from logist.spec_runs import exit_code_of
     from logist.stop_switch import StopSwitch
 
-    loaded = _load(target, options)
+    loaded = work.loaded
     chunk_ids = _selected(loaded, options.chunk)
     # A stateless worker's terminal is the log of what runs it: no bars between the lines of its command.
     shown = "plain" if chunk_ids is not None and progress in ("auto", "tty") else progress
@@ -122,14 +158,14 @@ def _run(target: str, options: SpecOptions, adapter: WorkerAdapter, *, progress:
     with open_chunk_display(shown, environ=os.environ, verbose=verbose) as sink, stop_on_signals(stop):
         # The tail of a failed chunk would repeat what was just passed on.
         told = sink if chunk_ids is None or quiet else _without_tails(sink)
-        execution = _options(loaded, options, stop, told)
-        report = _execute(loaded, options, chunk_ids, adapter, execution, quiet=quiet)
+        execution = _options(work, options, stop, told)
+        report = _execute(work, options, chunk_ids, execution, quiet=quiet)
         code = exit_code_of(report, stop.exit_code)
         if chunk_ids is not None:
             report = _stateless_report(report, loaded, chunk_ids)
         told(RunFinished(report=report, exit_code=int(code)))
     if not quiet:
-        _show_end(target, loaded, options, report, chunk_ids)
+        _show_end(work.target, loaded, options, report, chunk_ids)
     return int(code)
 
 
@@ -187,7 +223,7 @@ def _stop_notices(stop: StopSwitch, sink: EventSink) -> Callable[[], None]:
     return notice
 
 
-def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: EventSink) -> ExecutionOptions:
+def _options(work: Work, options: SpecOptions, stop: StopSwitch, sink: EventSink) -> ExecutionOptions:
     from logist.chunk_options import ExecutionOptions
     from logist.chunks import Halt
 
@@ -203,7 +239,7 @@ def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: E
         return "stopped by the operator once the running chunks had ended" if stop.after_step else None
 
     return ExecutionOptions(
-        job_dir=loaded.folder,
+        job_dir=work.loaded.folder,
         concurrency=_concurrency(options.concurrency),
         merge=options.merge,
         retries=options.retries,
@@ -211,9 +247,10 @@ def _options(loaded: LoadedSpec, options: SpecOptions, stop: StopSwitch, sink: E
         timeout=options.timeout,
         environ=dict(os.environ),
         on_progress=sink,
+        recorder=work.recorder,
         cancel=cancel,
         drain=drain,
-        name=loaded.name,
+        name=work.loaded.name,
     )
 
 
@@ -223,19 +260,18 @@ def _concurrency(text: str) -> int:
 
     if text == "auto":
         return processors()
-    if text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_AT_ONCE:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= MOST_AT_ONCE:
         return int(text)
     raise UsageProblem(
         f"--concurrency {text!r} is not a number of chunks",
-        f"give 1 to {_MOST_AT_ONCE}, or auto: one for each processor",
+        f"give 1 to {MOST_AT_ONCE}, or auto: one for each processor",
     )
 
 
 def _execute(
-    loaded: LoadedSpec,
+    work: Work,
     options: SpecOptions,
     chunk_ids: frozenset[ChunkId] | None,
-    adapter: WorkerAdapter,
     execution: ExecutionOptions,
     *,
     quiet: bool,
@@ -246,13 +282,21 @@ def _execute(
         from logist.clock import SystemClock
         from logist.spec_runs import run_spec
 
-        return run_spec(loaded, adapter, execution, SystemClock(), force=options.force, merge_only=options.merge_only)
+        return run_spec(
+            work.loaded,
+            work.adapter,
+            execution,
+            SystemClock(),
+            force=options.force,
+            merge_only=options.merge_only,
+            gather=work.gather,
+        )
     from logist.job_executor import JobExecutor
 
     # The stateless worker: no lease, no state, no merge; what the commands print is what this command prints.
     passed_on = None if quiet else _pass_on
     stateless = replace(execution, chunk_ids=chunk_ids, merge=False, on_output=passed_on)
-    return JobExecutor(adapter).execute(loaded.spec, stateless)
+    return JobExecutor(work.adapter).execute(work.loaded.spec, stateless)
 
 
 def _pass_on(_chunk: ChunkId | None, data: bytes) -> None:
@@ -275,7 +319,7 @@ def _show_end(
     from logist.console.chunk_outcome import outcome_lines, stateless_lines
     from logist.console.chunk_tables import summary_lines
 
-    words = words_of(target, loaded, allow_outside=options.allow_outside)
+    words = words_of(target, loaded, allow_outside=options.allow_outside, storage=options.storage)
 
     def outcome(width: int | None) -> list[Line]:
         if chunk_ids is None:

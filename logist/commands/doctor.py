@@ -97,6 +97,7 @@ def _machine(invocation: Invocation) -> Iterator[Finding]:
     yield _look("commands", _run_git)
     yield _look("jobs folder", lambda: _try_folder(invocation.jobs_dir()))
     yield _look("rendering", _find_render_tools)
+    yield Finding("adapters", True, ", ".join(_adapters()))
 
 
 def _find_render_tools() -> str:
@@ -118,6 +119,23 @@ def _find_render_tools() -> str:
     except BrowserMissing as missing:
         told.append(f"{missing} ({missing.hint})")
     return ", ".join(told)
+
+
+def _adapters() -> Iterator[str]:
+    """The places where commands can run. One that can't be used is told, but is no flaw: not everybody needs it."""
+    from contextlib import closing
+
+    from logist.errors import UsageProblem
+    from logist.execution.adapters import adapter_names, open_adapter
+
+    for name in adapter_names():
+        try:
+            with closing(open_adapter(name)):
+                yield name
+        except UsageProblem:
+            yield f"{name} (needs options)"
+        except LogistError as missing:
+            yield f"not {name}: {missing} ({missing.hint})"
 
 
 def _run_git() -> str:

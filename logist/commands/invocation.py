@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from logist.errors import JobNotFound, LogistError, UsageProblem
 
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from logist.stop_switch import StopSwitch
 
 _CONFIG_FILES = ("logist.toml", "pyproject.toml")
+
+
+class Place(NamedTuple):
+    """Where the commands of a run are run: an adapter's name, and what it is told."""
+
+    adapter: str
+    options: Mapping[str, str]
+
+
+#: This machine.
+HERE = Place("local", {})
 
 
 class Invocation:
@@ -133,17 +144,25 @@ class Invocation:
 
     @contextlib.contextmanager
     def runtime(
-        self, *, reporter: Reporter | None = None, stop: StopSwitch | None = None, max_wait: float | None = None
+        self,
+        *,
+        reporter: Reporter | None = None,
+        stop: StopSwitch | None = None,
+        max_wait: float | None = None,
+        place: Place = HERE,
     ) -> Iterator[Runtime]:
-        """Everything outside the job: store, configuration, and the adapter that runs commands on this machine."""
+        """Everything outside the job: store, configuration, and the adapter that runs commands.
+
+        Raises UsageProblem for an adapter that can't run a job's steps.
+        """
         from logist.clock import SystemClock
         from logist.events import NullReporter
-        from logist.execution.local import LocalWorkerAdapter
+        from logist.execution.adapters import open_adapter_of_jobs
         from logist.runtime import Runtime
         from logist.stop_switch import StopSwitch
 
         store, config = self.store(), self.configuration().config
-        with contextlib.closing(LocalWorkerAdapter()) as adapter:
+        with contextlib.closing(open_adapter_of_jobs(place.adapter, place.options)) as adapter:
             yield Runtime(
                 store=store,
                 adapter=adapter,

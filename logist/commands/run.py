@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.chunk_selection import is_spec_target
-from logist.commands.chunks import SpecOptions, run_target
+from logist.commands.chunks import SpecOptions, adapter_options, run_target
+from logist.commands.invocation import HERE, Place
 from logist.commands.output import print_json, print_text, tell
 from logist.commands.parameters import (
     STDIN,
@@ -49,7 +50,8 @@ class Reply(NamedTuple):
     name: str
 
 
-def _show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Show:
+def show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Show:
+    """How the options say that a run is shown: --json goes before --quiet, and that before --progress."""
     return Show("json" if as_json else "none" if quiet else progress, verbose)
 
 
@@ -92,9 +94,18 @@ def _show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Sho
     show_default=True,
     help="Spec: a failed chunk kills the running ones, lets them finish, or stops nothing.",
 )
-@click.option("--adapter", default="local", show_default=True, metavar="NAME", help="Spec: where the commands run.")
 @click.option(
-    "--adapter-option", multiple=True, metavar="NAME=VALUE", help="Spec: what the adapter is told, as its page says."
+    "--adapter",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="Where the commands run; those of a job: on this machine.",
+)
+@click.option("--adapter-option", multiple=True, metavar="NAME=VALUE", help="What the adapter is told.")
+@click.option("--scheduler", metavar="URL", help="With --adapter dask: the Dask scheduler, like tcp://HOST:8786.")
+@click.option("--cluster", metavar="PATH", help="With --adapter dask: what starts a cluster, MODULE:CLASS.")
+@click.option(
+    "--storage", default="", metavar="URL", help="Spec: share no folder with the workers, but s3://…, gs://… or a path."
 )
 @click.option("--force", is_flag=True, help="Spec: run what is done already, too.")
 @click.option("-n", "--dry-run", is_flag=True, help="Spec: show what would run; nothing changes.")
@@ -118,6 +129,9 @@ def run(
     halt: str,
     adapter: str,
     adapter_option: tuple[str, ...],
+    scheduler: str | None,
+    cluster: str | None,
+    storage: str,
     force: bool,
     dry_run: bool,
     trust: bool,
@@ -132,7 +146,8 @@ def run(
     """
     if timeout == 0:
         raise UsageProblem("--timeout 0 leaves no time to run", "leave it out to run without a limit")
-    show = _show_as(progress, as_json=as_json, quiet=quiet, verbose=verbose)
+    show = show_as(progress, as_json=as_json, quiet=quiet, verbose=verbose)
+    adapter_option = (*adapter_option, *_as_adapter_options(scheduler=scheduler, cluster=cluster))
     options = SpecOptions(
         chunk=chunk,
         concurrency=concurrency,
@@ -143,6 +158,7 @@ def run(
         halt=halt,
         adapter=adapter,
         adapter_option=adapter_option,
+        storage=storage,
         force=force,
         dry_run=dry_run,
         trust=trust,
@@ -152,9 +168,15 @@ def run(
         if max_wait is not None:
             raise UsageProblem(f"--max-wait is for a job, and {job} is a spec", "leave it out")
         return run_target(job, options, progress=show.progress, verbose=verbose)
-    if given := options.given():
+    if given := options.given_for_spec():
         raise UsageProblem(f"{given[0]} is for a spec, and {job or 'the selected job'} is a job", "leave it out")
-    return _drive(invocation, job, show, timeout=timeout, max_wait=max_wait)
+    place = Place(adapter, adapter_options(adapter_option))
+    return _drive(invocation, job, show, timeout=timeout, max_wait=max_wait, place=place)
+
+
+def _as_adapter_options(**given: str | None) -> list[str]:
+    """Flags that are adapter options by another name."""
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
 
 
 @click.command()
@@ -169,7 +191,7 @@ def step(invocation: Invocation, job: str | None, dry_run: bool, quiet: bool, ve
     if dry_run:
         _show_preview(invocation, job, as_json=as_json)
         return ExitCode.SUCCESS
-    show = _show_as("auto", as_json=as_json, quiet=quiet, verbose=verbose)
+    show = show_as("auto", as_json=as_json, quiet=quiet, verbose=verbose)
     return _drive(invocation, job, show, single_step=True)
 
 
@@ -190,7 +212,7 @@ def poststep(invocation: Invocation, job: str | None, reply_file: str, quiet: bo
     # One byte more than is allowed, so that what is too long is refused and not cut.
     name = "standard input" if reply_file == STDIN else reply_file
     reply = Reply(read_bytes(reply_file, "--reply", MAX_REPLY_BYTES + 1), name)
-    show = _show_as("auto", as_json=as_json, quiet=quiet, verbose=False)
+    show = show_as("auto", as_json=as_json, quiet=quiet, verbose=False)
     return _drive(invocation, job, show, single_step=True, reply=reply)
 
 
@@ -203,6 +225,7 @@ def _drive(
     reply: Reply | None = None,
     timeout: float | None = None,
     max_wait: float | None = None,
+    place: Place = HERE,
 ) -> int:
     from logist.console.reporters import open_reporter
     from logist.job_processor import run_job
@@ -211,7 +234,7 @@ def _drive(
     job_id, stop = invocation.job_id(job), StopSwitch()
     with (
         open_reporter(show.progress, environ=os.environ, verbose=show.verbose) as reporter,
-        invocation.runtime(reporter=reporter, stop=stop, max_wait=max_wait) as runtime,
+        invocation.runtime(reporter=reporter, stop=stop, max_wait=max_wait, place=place) as runtime,
         stop_on_signals(stop),
         stop_after(stop, timeout),
     ):

@@ -52,7 +52,7 @@ def refuse_for_spec(target: str, given: dict[str, bool]) -> None:
             raise UsageProblem(f"{option} is for a job, and {target} is a spec", "leave it out")
 
 
-def words_of(target: str, loaded: LoadedSpec | None, *, allow_outside: bool = False) -> SpecWords:
+def words_of(target: str, loaded: LoadedSpec | None, *, allow_outside: bool = False, storage: str = "") -> SpecWords:
     """How the next commands name the spec that was given as `target`; `loaded` is None where it can't be read."""
     from pathlib import Path
 
@@ -71,6 +71,7 @@ def words_of(target: str, loaded: LoadedSpec | None, *, allow_outside: bool = Fa
     # What is printed ends up in logs, and a query may hold a key.
     runs = path.exists() if named else target != "-" and not set("?#@") & set(target)
     options = ("" if named else " --trust") + (" --allow-outside" if allow_outside else "")
+    options += f" --storage {shell_word(storage)}" if storage else ""
     return SpecWords(
         run=f"{shell_word(target)}{options}" if runs else "",
         state=shell_word(state) if state else "",

@@ -60,6 +60,8 @@ class LocalWorkerAdapter:
     """Runs commands on this machine; several threads may use it at once. `grace` is in seconds."""
 
     name = "local"
+    #: For `open_adapter_of_jobs`.
+    runs_here = True
 
     def __init__(self, *, grace: float = GRACE) -> None:
         self._grace = grace

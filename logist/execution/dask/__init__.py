@@ -1,0 +1,1 @@
+"""Runs commands on the workers of a Dask cluster: `adapter.py` here, `errand.py` there. Needs the extra `dask`."""
