@@ -128,6 +128,8 @@ class StopRequested(Event):
     why: str
     #: What is still brought to its end, unless it stops now.
     after: str = "this step"
+    #: Whether a request to pause asks for it, of this job alone; else the operator does, of the whole run.
+    paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +146,19 @@ class JobFinished(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobDropped(Event):
+    """A run of several goes no further with a job that another runner holds, or that something went wrong with."""
+
+    type: ClassVar[str] = "job.dropped"
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobEnd:
     """What came of one job in a run of several: what this run did of it, and where it stands."""
 
     job_id: str
-    #: None when the job can't be read.
+    #: None when the job can't be read, or is gone.
     status: JobStatus | None
     exit_code: ExitCode
     #: Why it stands where it stands, or why it was not run.

@@ -209,7 +209,9 @@ def _listed(ids: list[str]) -> str:
 def read_manifest_bytes(paths: JobPaths) -> bytes:
     """The manifest file's content. Raises JobNotFound when the job is gone, InvalidFile when just this file is."""
     try:
-        return paths.manifest.read_bytes()
+        # Without waiting: one that somebody made a pipe would never come to its end.
+        with os.fdopen(os.open(paths.manifest, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read()
     except (FileNotFoundError, NotADirectoryError) as error:
         if is_job(paths):
             raise invalid_manifest(paths, "is missing") from error

@@ -46,12 +46,16 @@ class Look(NamedTuple):
 
 def _urgency(waiting: list[JobManifest]) -> dict[str, int]:
     """The priority of each job, or that of the most urgent job that waits for it."""
-    urgency = {job.id: job.job.priority for job in waiting}
-    # What a job needs was made before it: so each is settled when its turn comes.
-    for job in sorted(waiting, key=lambda job: job.created_at, reverse=True):
-        for needed in job.job.needs:
-            if needed in urgency:
-                urgency[needed] = max(urgency[needed], urgency[job.id])
+    by_id = {job.id: job for job in waiting}
+    urgency: dict[str, int] = {}
+    # The most urgent first: whoever reaches a job first gives it the highest priority that it can get.
+    for job in sorted(waiting, key=lambda job: -job.job.priority):
+        reached = [job.id]
+        while reached:
+            job_id = reached.pop()
+            if job_id in by_id and job_id not in urgency:
+                urgency[job_id] = job.job.priority
+                reached += by_id[job_id].job.needs
     return urgency
 
 

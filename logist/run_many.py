@@ -12,8 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from logist.errors import WORST_FIRST, ExitCode, JobBusy, LogistError, WrongState
-from logist.events import Event, JobEnd, JobsFinished, Notice, Reporter
+from logist.errors import WORST_FIRST, ExitCode, JobBusy, JobNotFound, LogistError, WrongState
+from logist.events import Event, JobDropped, JobEnd, JobsFinished, Reporter
 from logist.job_processor import REST_EXIT_CODES, RunResult, run_job
 from logist.job_queue import RUNNABLE, JobShelf, Look, Need
 from logist.job_report import next_command_lines
@@ -105,22 +105,24 @@ class _Runs:
             self._take_end(self._running.pop(future), future)
 
     def _take_end(self, ran: _Running, future: Future[RunResult]) -> None:
-        problem, after = future.exception(), self._read_again(ran.job)
+        problem = future.exception()
+        found = self._read_again(ran.job.id) if problem else future.result().manifest
+        after = found or ran.job
         self._rested[after.id] = after.seq
         if isinstance(problem, WrongState) and after.status not in RUNNABLE:
             # Another runner, or a human, was quicker: this run has not touched it.
             return
-        if isinstance(problem, JobBusy):
+        if isinstance(problem, JobBusy) or found is None:
             self._left_alone.add(after.id)
-        if isinstance(problem, LogistError):
-            self._runtime.reporter.emit(Notice(job_id=after.id, message=f"not run any further here: {problem.message}"))
-        elif problem is not None:
-            self._faults.append(_as_fault(problem, after.id))
         verdict = _verdict(future, after)
+        if problem is not None:
+            self._runtime.reporter.emit(JobDropped(job_id=after.id, why=verdict.why))
+            if not isinstance(problem, LogistError):
+                self._faults.append(_as_fault(problem, after.id))
         before = self._ends.pop(after.id, None)
         self._ends[after.id] = JobEnd(
             job_id=after.id,
-            status=after.status,
+            status=None if found is None else found.status,
             exit_code=verdict.exit_code,
             why=verdict.why,
             steps=after.step - ran.job.step + (before.steps if before else 0),
@@ -129,13 +131,12 @@ class _Runs:
             next=verdict.next,
         )
 
-    def _read_again(self, job: JobManifest) -> JobManifest:
-        """The job after its run; as it was before when it can't be read, which its run has told then."""
+    def _read_again(self, job_id: str) -> JobManifest | None:
+        """The job as its run has left it; None when it can't be read, which its run has told then."""
         try:
-            return self._runtime.store.load(job.id)
+            return self._runtime.store.load(job_id)
         except LogistError:
-            self._left_alone.add(job.id)
-            return job
+            return None
 
     # --- The end --------------------------------------------------------------------------------------------------
 
@@ -172,6 +173,10 @@ class _Runs:
                     why=problem.message,
                     next=problem.hint,
                 )
+        for job_id in sorted({*(self._only or ())} - {*self._ends, *look.jobs, *look.problems}):
+            yield JobEnd(
+                job_id=job_id, status=None, exit_code=JobNotFound.exit_code, why="its folder is gone; it was not run"
+            )
 
 
 class _Verdict(NamedTuple):

@@ -98,6 +98,7 @@ class Session(JobView):
         #: The lease's descriptor: it lasts as long as the last process that inherited it.
         self.lease_fds = (job.lease.fileno(),)
         self._announced = 0
+        self._pause_announced = False
 
     @property
     def manifest(self) -> JobManifest:
@@ -141,8 +142,9 @@ class Session(JobView):
 
     def stop_after_step(self) -> str | None:
         """Why no further step is to be taken, None to go on."""
-        if self.runtime.stop.after_step:
-            return "stopped by the operator"
+        return "stopped by the operator" if self.runtime.stop.after_step else self._pause_request()
+
+    def _pause_request(self) -> str | None:
         message = pending(self.paths, "pause")
         return None if message is None else f"paused by request: {_bounded(message)}".removesuffix(": ")
 
@@ -154,11 +156,11 @@ class Session(JobView):
             self._announced = level
             why = "asked twice" if stop.now else "asked once"
             self.emit(events.StopRequested(job_id=self.job_id, now=stop.now, why=why, after=after))
-        if not self._announced:
-            paused = self.stop_after_step()
+        if not (self._announced or self._pause_announced):
+            paused = self._pause_request()
             if paused is not None:
-                self._announced = 1
-                self.emit(events.StopRequested(job_id=self.job_id, now=False, why=paused, after=after))
+                self._pause_announced = True
+                self.emit(events.StopRequested(job_id=self.job_id, now=False, why=paused, after=after, paused=True))
 
     def transition(self, trigger: Trigger, reason: Reason, **fields: object) -> JobStatus:
         """Record a change of state that belongs to no step, and tell it. Raises TransitionRefused."""

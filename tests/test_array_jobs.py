@@ -405,7 +405,7 @@ def test_a_job_of_cloud_run_says_how_its_tasks_are_run(logist: Logist, tmp_path:
 
 def test_a_script_for_slurm_says_how_its_tasks_are_run(logist: Logist, tmp_path: Path) -> None:
     write_spec(tmp_path, text_spec(8))
-    said = ("--parallelism", "3", "--time-limit", "61s", "--cpus", "4", "--memory", "8G", "--queue", "long")
+    said = ("--parallelism", "3", "--time-limit", "121s", "--cpus", "4", "--memory", "8G", "--queue", "long")
     directives = {line for line in export(logist, "slurm", *said).splitlines() if line.startswith("#SBATCH")}
     assert directives == {
         "#SBATCH --job-name=job",
@@ -417,8 +417,15 @@ def test_a_script_for_slurm_says_how_its_tasks_are_run(logist: Logist, tmp_path:
         "#SBATCH --partition=long",
         "#SBATCH --cpus-per-task=4",
         "#SBATCH --mem=8192M",
-        "#SBATCH --time=2",
+        "#SBATCH --time=3",
     }
+
+
+def test_a_task_of_slurm_that_is_to_be_short_is_not_told_to_stop_as_it_begins(logist: Logist, tmp_path: Path) -> None:
+    write_spec(tmp_path, text_spec(2))
+    script = export(logist, "slurm", "--time-limit", "2m")
+    assert "#SBATCH --time=2\n" in script
+    assert "--signal" not in script
 
 
 # --- How long an array is ------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -130,7 +131,7 @@ def test_a_request_to_stop_that_every_job_tells_is_shown_once(terminal: Terminal
         reporter.emit(of(job, started(1)))
     for job in ("a", "b"):
         reporter.emit(events.StopRequested(job_id=job, now=False, why=""))
-    once = [row for row in terminal.screen() if "stopping after this step" in row]
+    once = [row for row in terminal.screen() if "stopping after the running steps and chunks" in row]
     for job in ("a", "b"):
         reporter.emit(events.StopRequested(job_id=job, now=True, why=""))
     shown = terminal.cursor_is_shown
@@ -139,6 +140,32 @@ def test_a_request_to_stop_that_every_job_tells_is_shown_once(terminal: Terminal
     # One line that stays, and the footer's.
     assert (len(once), len(now)) == (2, 2)
     assert shown, "the third Ctrl-C kills the process: the cursor must be there by then"
+
+
+def test_a_pause_of_one_job_does_not_pass_for_a_stop_of_the_run(terminal: Terminal) -> None:
+    reporter = live(terminal)
+    for job in ("a", "b"):
+        reporter.emit(of(job, started(1)))
+    reporter.emit(events.StopRequested(job_id="a", now=False, why="paused by request: lunch", paused=True))
+    paused = terminal.screen()
+    reporter.emit(events.StopRequested(job_id="b", now=False, why="asked once"))
+    stopped = terminal.screen()
+    reporter.close()
+    assert "a  paused by request: lunch; this step will be finished" in paused[0]
+    assert paused[-1] == " ^C each job stops after its step   ^C^C stop now"
+    assert "  stopping after the running steps and chunks. Press Ctrl-C again to stop them now" in stopped[1]
+    assert "stopping after" in stopped[-1]
+
+
+def test_a_job_that_is_dropped_has_no_row_any_more(terminal: Terminal) -> None:
+    dropped = events.JobDropped(job_id="a", why="its lease was\nmoved")
+    reporter = live(terminal)
+    for event in (of("a", started(1)), of("b", started(1)), dropped):
+        reporter.emit(event)
+    screen = [row for row in terminal.screen() if row]
+    reporter.close()
+    assert "a  not run any further here: its lease was moved" in screen[0]
+    assert [row.split()[0] for row in screen[2:]] == ["b", "^C"]
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(20, 4), (45, 8), (80, 20), (200, 50)])
@@ -185,6 +212,16 @@ def test_plain_lines_of_several_jobs_keep_their_output_apart() -> None:
         "│ one  type=agent.output job=b stream=stdout",
         "│ two  type=agent.output job=a stream=stdout",
     ]
+
+
+def test_a_job_that_is_dropped_gives_no_sign_of_life_any_more() -> None:
+    reporter = PlainJobs(stream=Written(), clock=FakeClock(NOW))
+    before = set(threading.enumerate())
+    reporter.emit(of("a", started(1)))
+    [sign] = set(threading.enumerate()) - before
+    reporter.emit(events.JobDropped(job_id="a", why="its folder is gone"))
+    sign.join(10)
+    assert not sign.is_alive()
 
 
 def test_records_of_several_jobs_keep_their_output_apart() -> None:

@@ -725,4 +725,5 @@ def test_a_pause_request_is_told_while_the_step_still_runs(jobs: Jobs) -> None:
         (jobs.store.paths("job").root / "go-on").touch()
 
     assert while_running(jobs, pause) is ExitCode.TERMINATED
-    assert [event.why for event in jobs.reporter.of(events.StopRequested)] == ["paused by request: lunch"]
+    [asked] = jobs.reporter.of(events.StopRequested)
+    assert (asked.why, asked.paused) == ("paused by request: lunch", True)

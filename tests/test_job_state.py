@@ -284,6 +284,14 @@ def test_a_manifest_that_can_not_be_read_is_an_error_that_names_it_and_what_to_d
     assert store.holder("one") is None
 
 
+def test_a_manifest_that_was_made_a_pipe_is_refused_and_not_waited_for(store: JobStore, job: OpenJob) -> None:
+    manifest = job.paths.manifest
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(InvalidFile, match="is not JSON"):
+        store.load(job.manifest.id)
+
+
 @pytest.mark.parametrize(
     "edit",
     [

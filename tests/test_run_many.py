@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from jobs import Jobs
 
 from logist import events
 from logist.cancellation import cancel_at_rest
+from logist.clock import SystemClock
 from logist.errors import WORST_FIRST, ExitCode, JobNotFound
 from logist.events import Event, JobEnd, JobsFinished
 from logist.execution import CancelCheck, Command, CommandResult, OutputSink, StartedHook
@@ -26,7 +28,7 @@ from logist.processes import boot_id
 from logist.run_many import RunsResult, run_jobs
 from logist.stop_requests import request
 from logist.stop_switch import StopSwitch
-from logist.testing import MemoryReporter
+from logist.testing import FakeClock, MemoryReporter
 
 #: A worker that never agrees, in one step.
 ONE_STEP = Budget(steps=1)
@@ -114,6 +116,17 @@ def test_a_job_waits_for_those_that_it_needs_and_makes_them_as_urgent_as_itself(
     jobs.create("roof", worker=writes(log), needs=("wall",), priority=3)
     assert run_all(jobs).exit_code is ExitCode.SUCCESS
     assert log.read_text().split() == ["ground", "wall", "roof", "first", "second"]
+
+
+def test_what_an_urgent_job_needs_is_urgent_also_when_the_clock_was_put_back_meanwhile(jobs: Jobs, log: Path) -> None:
+    clock = FakeClock()
+    jobs.clock = clock
+    for hour, job_id, needs in ((5, "ground", ()), (4, "wall", ("ground",)), (3, "roof", ("wall",)), (2, "older", ())):
+        clock.set_wall_time(datetime(2030, 1, 1, hour, tzinfo=UTC))
+        jobs.create(job_id, worker=writes(log), needs=needs, priority={"roof": 3, "older": 1}.get(job_id, 0))
+    jobs.clock = SystemClock()
+    run_all(jobs)
+    assert log.read_text().split() == ["ground", "wall", "roof", "older"]
 
 
 def test_a_job_keeps_its_place_until_it_rests(jobs: Jobs, log: Path) -> None:
@@ -242,6 +255,7 @@ def test_a_fault_in_one_job_is_its_own_end(jobs: Jobs, fault: BaseException) -> 
     assert codes_of(result) == {"bad": 1, "good": 0}
     assert type(fault).__name__ in ends_of(result)["bad"].why
     assert len(result.faults) == 1
+    assert [event.job_id for event in jobs.reporter.of(events.JobDropped)] == ["bad"]
     assert result.exit_code is ExitCode.UNEXPECTED
 
 
@@ -251,8 +265,7 @@ def test_a_job_whose_agent_is_missing_is_told_once_and_the_others_go_on(jobs: Jo
     result = run_all(jobs)
     assert codes_of(result) == {"missing": 78, "fine": 0}
     assert "nobody" in ends_of(result)["missing"].why
-    notices = [event for event in jobs.reporter.events if isinstance(event, events.Notice)]
-    assert [event.job_id for event in notices] == ["missing"]
+    assert [event.job_id for event in jobs.reporter.of(events.JobDropped)] == ["missing"]
 
 
 def test_a_job_that_another_runner_holds_is_left_to_it(jobs: Jobs) -> None:
@@ -262,7 +275,7 @@ def test_a_job_that_another_runner_holds_is_left_to_it(jobs: Jobs) -> None:
         result = run_all(jobs)
     assert codes_of(result) == {"held": 75, "fine": 0}
     assert "is held by process" in ends_of(result)["held"].why
-    assert [event.job_id for event in jobs.reporter.events if isinstance(event, events.Notice)] == ["held"]
+    assert [event.job_id for event in jobs.reporter.of(events.JobDropped)] == ["held"]
     assert jobs.store.load("held").step == 0
     assert codes_of(run_all(jobs)) == {"held": 0}
 
@@ -290,6 +303,24 @@ def test_a_job_that_can_not_be_read_is_told_and_the_others_go_on(jobs: Jobs) -> 
     assert codes_of(result) == {"fine": 0, "broken": 78}
     assert ends_of(result)["broken"].status is None
     assert "--repair" in ends_of(result)["broken"].next
+
+
+def test_a_job_whose_folder_goes_away_under_it_has_no_state_any_more_and_the_others_go_on(jobs: Jobs) -> None:
+    jobs.create("gone", worker=f"mv {jobs.store.paths('gone').root} {jobs.root}/elsewhere", priority=1)
+    jobs.create("fine")
+    result = run_all(jobs)
+    assert codes_of(result) == {"gone": 1, "fine": 0}
+    assert ends_of(result)["gone"].status is None
+    assert "was moved, replaced or deleted" in ends_of(result)["gone"].why
+
+
+def test_a_named_job_that_goes_away_before_its_turn_is_not_passed_over_in_silence(jobs: Jobs) -> None:
+    jobs.create("first", worker=f"mv {jobs.store.paths('second').root} {jobs.root}/elsewhere", priority=1)
+    jobs.create("second")
+    result = run_all(jobs, "first", "second")
+    assert codes_of(result) == {"first": 0, "second": 2}
+    assert ends_of(result)["second"].status is None
+    assert result.exit_code is ExitCode.USAGE
 
 
 # --- What changes meanwhile ----------------------------------------------------------------------------------------

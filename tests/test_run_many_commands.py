@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -151,6 +152,25 @@ def test_a_run_that_reaches_its_timeout_is_exit_code_124(project: Project, invok
     create(invoke, "a")
     assert invoke("run", "--all", "-q", "--timeout", "500ms").code == 124
     assert project.manifest("a")["status"] == "PENDING"
+
+
+@pytest.mark.parametrize(("allowed", "most", "at_once"), [(64, 1000, 6), (100, 100, 2)])
+def test_no_job_fails_for_want_of_open_files(
+    project: Project, invoke: Callable[..., Outcome], allowed: int, most: int, at_once: int
+) -> None:
+    project.play(worker=WAITS)
+    names = [f"job-{number}" for number in range(6)]
+    create(invoke, *names)
+    runner = project.start(
+        *("run", "--all", "--concurrency", "6", "-q"),
+        before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most)),
+    )
+    wait_for_agents(project, *names[:at_once])
+    (project.fake / "go").touch()
+    outcome = ended(runner)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("SUCCESS") == 6
+    assert ("no more than 2 jobs at a time: only 100 files can be open" in outcome.err) is (at_once < 6)
 
 
 def test_one_job_can_be_canceled_while_the_others_go_on(project: Project, invoke: Callable[..., Outcome]) -> None:

@@ -15,7 +15,7 @@ TITLE = "Slurm"
 #: The highest index is MaxArraySize - 1, and MaxArraySize is 1001 unless the site says otherwise, at most 4000001.
 _USUAL_TASKS = 1001
 _MOST_TASKS = 4_000_001
-#: Seconds before its end that a task is told, so that it can finish the chunk that it is at.
+#: Seconds before its end that a task is told, so that it can finish the chunk that it is at; it may be twice as early.
 _WARNING = 60
 _PARTITION = re.compile(r"[\w.,+-]+", re.ASCII)
 
@@ -26,13 +26,19 @@ def _array(job: ArrayJob) -> str:
         f"# {job.summary}; `sbatch --array=I SCRIPT` runs task I again.",
         *_directives(job, job.name, "%x-%A_%a.log"),
         f"#SBATCH --array=0-{job.tasks - 1}{throttle}",
-        f"#SBATCH --signal=B:TERM@{_WARNING}",
+        *_warning(job),
         "",
         enter(job),
         # Slurm's own sizes are those of the array that is run: of an array of one task again they would be wrong.
         f"export {INDEX_VARIABLE}=$SLURM_ARRAY_TASK_ID {SIZE_VARIABLE}={job.tasks}",
         f"exec {command(job.task_words(shell_word(job.target)))}",
     )
+
+
+def _warning(job: ArrayJob) -> Iterator[str]:
+    # A task that is told as it begins would make nothing at all.
+    if job.options.time_limit is None or job.options.time_limit > 2 * _WARNING:
+        yield f"#SBATCH --signal=B:TERM@{_WARNING}"
 
 
 def _merge(job: ArrayJob) -> str:

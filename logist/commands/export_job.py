@@ -242,7 +242,9 @@ def _definition_of(wanted: _Wanted) -> tuple[Callable[[ArrayJob], str], str]:
 def _merge_sentence(job: ArrayJob) -> str:
     from logist.array_jobs.shell import command
 
-    return "the same command with --merge" if job.bundle is None else command(job.merge_words(job.bundle))
+    if job.bundle is None:
+        return "the same command with --merge, and another file to write it to"
+    return command(job.merge_words(job.bundle))
 
 
 def _bundled(file: str, storage: str) -> str:

@@ -25,7 +25,7 @@ from logist.console import crop, crop_start, fit_encoding, local_time, one_line,
 from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, fps_text, merged_words, tail_lines
 from logist.console.chunks import Failures
-from logist.console.reporters import OutputLines, again_words, check_words, count, quote, stop_words
+from logist.console.reporters import OutputLines, again_words, check_words, count, describe, quote, stop_words
 from logist.console.terminal import open_console
 from logist.durations import format_duration, stopwatch
 from logist.events import Event
@@ -180,6 +180,8 @@ class LiveReporter:
             case events.StateChanged():
                 self._update(status=event.after)
                 self._print_change(event)
+            case events.StopRequested() if event.paused:
+                self._print_words("yellow", describe(event))
             case events.StopRequested():
                 self._update(stopping=event.now, after=event.after)
                 self._print_words("yellow", stop_words(event.now, event.after))

@@ -30,6 +30,8 @@ _RATE = 4
 _MOST_NAME = 28
 _LEAST_NAME = 8
 _STAMP = 10
+#: What an operator who asks once lets come to its end.
+_AFTER = "the running steps and chunks"
 #: Columns that words need to stand beside a name.
 _LEAST_WORDS = 24
 _VERDICT_STYLES = {Verdict.COMPLETED: "green", Verdict.RETRY: "yellow", Verdict.STUCK: "red"}
@@ -144,8 +146,10 @@ class LiveJobs:
             case events.StopRequested():
                 self._stop(event)
             case events.JobFinished():
-                self._flush_output(event.job_id)
-                self._lanes = {name: lane for name, lane in self._lanes.items() if name != event.job_id}
+                self._close_lane(event.job_id)
+            case events.JobDropped():
+                self._close_lane(event.job_id)
+                self._print(event.job_id, describe(event), "yellow")
             case events.Notice():
                 self._print(event.job_id, describe(event), "dim")
         self._live.refresh()
@@ -155,12 +159,19 @@ class LiveJobs:
         changed = replace(lane, **changes)  # type: ignore[arg-type]  # checked by the dataclass
         self._lanes = {**self._lanes, job_id: changed}
 
+    def _close_lane(self, job_id: str) -> None:
+        self._flush_output(job_id)
+        self._lanes = {name: lane for name, lane in self._lanes.items() if name != job_id}
+
     def _stop(self, event: events.StopRequested) -> None:
+        if event.paused:
+            self._print(event.job_id, describe(event), "yellow")
+            return
         if self._stopping is not None and self._stopping >= event.now:
             # Every job says it, and once is enough.
             return
         self._stopping = event.now
-        self._print(event.job_id, stop_words(event.now, event.after), "yellow")
+        self._print("", stop_words(event.now, _AFTER), "yellow")
         if event.now:
             # The next Ctrl-C ends the process on the spot: what hides the cursor must be over by then.
             self._console.show_cursor(True)
@@ -168,9 +179,9 @@ class LiveJobs:
     # --- Lines that stay ------------------------------------------------------------------------------------------
 
     def _print(self, job_id: str, words: str, style: str) -> None:
-        """A line, or as many as the words need, set below each other."""
+        """A line, or as many as the words need, set below each other; without a job it is about all of them."""
         stamp = Span(f"{local_time(self._clock.now())}  ", "dim")
-        head = line(stamp, Span(f"{self._name(job_id)}  ", "bold"))
+        head = line(stamp, Span(f"{self._name(job_id)}  " if job_id else "", "bold"))
         room = self._console.width - line_width(head)
         if room >= _LEAST_WORDS:
             first, *rest = wrap(words, room)
@@ -240,4 +251,4 @@ class LiveJobs:
     def _hint(self) -> str:
         if self._stopping is None:
             return " ^C each job stops after its step   ^C^C stop now"
-        return f" {stop_words(self._stopping)}"
+        return f" {stop_words(self._stopping, _AFTER)}"

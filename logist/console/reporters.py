@@ -106,7 +106,7 @@ class PlainReporter:
         if isinstance(event, events.StepStarted):
             self._running, self._began = event, self._clock.monotonic()
             self._heartbeat.start()
-        if isinstance(event, events.StepFinished | events.AttemptFailed | events.JobFinished):
+        if isinstance(event, events.StepFinished | events.AttemptFailed | events.JobFinished | events.JobDropped):
             self._heartbeat.stop()
             for stream, text in self._output.flush():
                 self._show_line(event.job_id, stream, text)
@@ -240,8 +240,12 @@ def describe(event: Event) -> str:
             return _describe_step(event)
         case events.Notice():
             return one_line(event.message)
+        case events.StopRequested() if event.paused:
+            return f"{one_line(event.why)}; {event.after} will be finished"
         case events.StopRequested():
             return stop_words(event.now, event.after)
+        case events.JobDropped():
+            return f"not run any further here: {one_line(event.why)}"
         case events.JobFinished():
             return f"{event.status.replace('_', ' ')}: {one_line(event.reason.sentence)}"
         case events.JobsFinished():
@@ -331,7 +335,7 @@ def _usage(usage: Usage) -> dict[str, str]:
 class JsonReporter:
     """JSON Lines on stdout, one record an event. Agent output only when `verbose`.
 
-    `job.finished` is the last of a job, `jobs.finished` of a run of several.
+    `job.finished` is the last of a job, or `job.dropped`; `jobs.finished` is the last of a run of several.
     """
 
     def __init__(self, *, verbose: bool = False, stream: TextIO | None = None, clock: Clock | None = None) -> None:
