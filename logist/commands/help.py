@@ -54,7 +54,7 @@ file that is made; one more command merges the files. `logist schema job-spec` s
   logist job run job.json --chunk auto          the one that the index of a scheduler's array task means
   logist job run job.json --merge-only          once all chunks are there, whoever made them
 
-  logist job run job.json --storage URL         its workers share no folder: its files travel by s3://…, gs://… or a path
+  logist job run job.json --storage URL         its workers share no folder: files travel by s3://…, gs://… or a path
   logist bundle job.json --storage URL          only uploads them, and prints the ADDRESS for workers of their own:
   logist job run ADDRESS --trust --chunk auto   one of those, anywhere; then --merge-only as above, with --storage URL
 

@@ -18,23 +18,30 @@ def hand_over(argv: Sequence[str], cwd: Path, env: Mapping[str, str], inherit: S
     It inherits the descriptors `inherit`: a lease lasts as long as it does, also where this process is ended. Ctrl-C
     is the program's alone. Raises AgentUnavailable when it can't be started.
     """
+    # Looked up here: the system would pass over one that can't be started, and take another one further on in PATH.
+    program = shutil.which(argv[0], path=env.get("PATH"))
+    if program is None:
+        raise AgentUnavailable(f"there is no program {argv[0]} on PATH", "install it, or correct PATH")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        # Ignored signals would be inherited: the program gets them back as they were.
         code = subprocess.run(
-            argv, cwd=cwd, env=dict(env), check=False, pass_fds=tuple(inherit), preexec_fn=lambda: _give_back(before)
+            argv,
+            executable=program,
+            cwd=cwd,
+            env=dict(env),
+            check=False,
+            pass_fds=tuple(inherit),
+            # Ignored signals would be inherited: the program gets them back as they were.
+            preexec_fn=lambda: _give_back(before),
         ).returncode
     except OSError as error:
-        raise _unavailable(argv[0], env, error) from error
+        raise _unavailable(program, error) from error
     finally:
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code
 
 
-def _unavailable(program: str, env: Mapping[str, str], error: OSError) -> AgentUnavailable:
-    path = shutil.which(program, path=env.get("PATH"))
-    if path is None:
-        return AgentUnavailable(f"there is no program {program} on PATH", "install it, or correct PATH")
+def _unavailable(path: str, error: OSError) -> AgentUnavailable:
     if error.errno == errno.ENOENT:
         why, hint = "the interpreter that its first line names is not there", "install that, or the program anew"
     elif error.errno == errno.ENOEXEC:
