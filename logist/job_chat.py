@@ -15,7 +15,7 @@ from logist.job_report import next_command_lines
 from logist.lifecycle import JobStatus
 from logist.models.manifest import Role
 from logist.runtime import Runtime, Session
-from logist.turns import ensure_workspace
+from logist.unfinished_work import ensure_workspace
 
 #: Runs a program in the terminal: its argv, folder, environment and inherited descriptors; returns its exit code.
 HandOver = Callable[[Sequence[str], Path, Mapping[str, str], Sequence[int]], int]

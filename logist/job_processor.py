@@ -34,15 +34,9 @@ from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.step_end import finish_step
 from logist.stop_requests import clear
 from logist.takeover import take_over
-from logist.turns import (
-    RESTORED,
-    Preview,
-    feed_turn,
-    preview_turn,
-    read_fed_reply,
-    set_aside,
-    take_turn,
-)
+from logist.turn_requests import RESTORED, Preview, preview_turn
+from logist.turns import feed_turn, read_fed_reply, take_turn
+from logist.unfinished_work import set_aside
 
 #: What an exit code tells about a job that came to rest.
 REST_EXIT_CODES = {

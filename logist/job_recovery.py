@@ -9,7 +9,8 @@ from logist.models.history import AttemptFailed, Exited, HistoryRecord, Intent, 
 from logist.models.manifest import JobManifest, Reason, ReasonCode, Role
 from logist.processes import ProcessIdentity, boot_id
 from logist.runtime import JobView, Session
-from logist.turns import ensure_workspace, set_aside, step_token
+from logist.turn_requests import step_token
+from logist.unfinished_work import ensure_workspace, set_aside
 
 
 def recover(session: Session) -> None:

@@ -56,7 +56,9 @@ from logist.render_evidence import (
 from logist.runtime import Interrupted, JobView, Session
 from logist.spec_files import LoadedSpec, load_spec
 from logist.spec_runs import plan_run, run_spec
-from logist.turns import PlannedCommand, Preview, ensure_workspace, step_token, tell_start
+from logist.turn_requests import PlannedCommand, Preview, step_token
+from logist.turns import tell_start
+from logist.unfinished_work import ensure_workspace
 from logist.workspace_utils import check_evidence_path
 
 #: What the history and the evidence call who did it.

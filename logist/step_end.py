@@ -15,7 +15,7 @@ from logist.models.history import Change, Committed, Exited, Skipped
 from logist.models.manifest import Budget, CheckResult, JobManifest, Role, Verdict
 from logist.processes import boot_id
 from logist.runtime import Interrupted, Session
-from logist.turns import keep_aside
+from logist.unfinished_work import keep_aside
 from logist.workspace_utils import CommitInfo, SkippedPath, Snapshot
 
 #: How many paths that the evidence leaves out a supervisor is told, and the characters of each.

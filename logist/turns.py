@@ -14,32 +14,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from logist import decision, events
-from logist.agents import find_agent
 from logist.agents.oneshot import Agent, Answer, Metered, OneshotRequest, Steered, Versioned
 from logist.agents.outcome import LATER, Outcome
 from logist.agents.reading import parse_reply
 from logist.errors import InvalidFile, WorkspaceFailed
 from logist.execution import Command, CommandResult, Ended, StreamResult
 from logist.job_state import change
-from logist.models.history import AttemptFailed, AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
+from logist.models.history import AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
 from logist.models.manifest import ReasonCode, Role, Verdict
-from logist.models.render_report import MEDIA, report_path
 from logist.models.reply import Reply
-from logist.models.usage import AgentSession, Usage
+from logist.models.usage import Usage
 from logist.patience import Later, ask_patiently
 from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
-from logist.prompts import REPAIR, PromptContext, render
 from logist.runtime import Interrupted, JobView, Session
 from logist.steering import changed_steering
-from logist.workspace_utils import CommitInfo, check_evidence_path
+from logist.turn_requests import Problem, build_request, standing_problem
+from logist.unfinished_work import ensure_workspace, keep_work, put_back, record_failure, sessions_after, set_aside
+from logist.workspace_utils import check_evidence_path
 
 #: How often one step's agent is asked when its answers can't be used.
 ANSWER_ATTEMPTS = 3
 #: How an answer that can't be used is recorded.
 _FAILURES: dict[str, AttemptFailure] = {"unreadable": "unreadable", "evidence": "evidence", "failed": "failed"}
-#: The kinds of failed attempts after which the workspace is put back; after the others the work stays.
-RESTORED = frozenset({"transient", "interrupted", "lost"})
 
 
 @dataclass(frozen=True)
@@ -52,21 +49,13 @@ class _Attempt:
     answer: Answer
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """What was wrong with an attempt: told to the agent in the next prompt, and to the human at the end."""
-
-    kind: AttemptFailure
-    detail: str
-
-
 def take_turn(session: Session) -> Exited:
     """Ask the agent whose turn it is until its answer counts, and record that it exited.
 
     When asking again is no use the answer is Logist's own STUCK, with the reason code in `failure`. Raises
     Interrupted when the command was stopped on request; partial work is then set aside.
     """
-    problem = _standing_problem(session)
+    problem = standing_problem(session)
     asked = 0 if problem is None else 1
     while True:
         session.raise_if_stopped()
@@ -75,7 +64,7 @@ def take_turn(session: Session) -> Exited:
         verdict = _own_verdict(made, asked, overspent=_overspent(session, made))
         if made.answer.reply is not None or verdict is not None:
             return _record_exit(session, made, verdict)
-        problem = _Problem(kind=_FAILURES[made.answer.kind], detail=_describe(made.answer))
+        problem = Problem(kind=_FAILURES[made.answer.kind], detail=_describe(made.answer))
         _record_failure(session, made, problem, retry_in=0.0)
 
 
@@ -94,7 +83,7 @@ def read_fed_reply(view: JobView, data: bytes, name: str) -> Reply:
 
 def feed_turn(session: Session, reply: Reply, name: str) -> Exited:
     """Take `reply` as the answer of whose turn it is, without running an agent, and record that it exited."""
-    agent, request = build_request(session, _standing_problem(session))
+    agent, request = build_request(session, standing_problem(session))
     _lay_out(request, agent.spell(request))
     _record_intent(session, agent, request)
     answer = Answer(reply=reply, kind="reply", source=f"poststep {name}".strip())
@@ -104,186 +93,9 @@ def feed_turn(session: Session, reply: Reply, name: str) -> Exited:
     return _record_exit(session, _Attempt(request, command, fed, answer), None)
 
 
-@dataclass(frozen=True)
-class PlannedCommand:
-    """A command of a render that would run now: `chunk 3`, or `merge`."""
-
-    name: str
-    command: str
-
-
-@dataclass(frozen=True)
-class Preview:
-    """The next oneshot as it would be asked now; of a render the commands that would run."""
-
-    job_id: str
-    role: Role
-    step: int
-    attempt: int
-    agent: str
-    scripted: bool
-    phase: str
-    prompt: str
-    argv: tuple[str, ...]
-    cwd: str
-    #: Whether the prompt is fed to standard input.
-    stdin: bool
-    #: Names of the environment variables that the agent gets.
-    env: tuple[str, ...]
-    #: Seconds; of a render those of one chunk.
-    timeout: float | None
-    #: None where an agent is asked. `done`: the chunks that would not be run again.
-    commands: tuple[PlannedCommand, ...] | None = None
-    done: int = 0
-
-
-def preview_turn(view: JobView) -> Preview:
-    """The exact next prompt and command; nothing is written and nothing runs."""
-    records = view.unfinished()
-    lost = bool(records) and any(isinstance(record, Started) for record in records[-1:])
-    agent, request = build_request(view, _standing_problem(view), lost=lost)
-    command = agent.spell(request)
-    return Preview(
-        job_id=request.job_id,
-        role=request.role,
-        step=request.step,
-        attempt=request.attempt,
-        agent=agent.name,
-        scripted=agent.scripted,
-        phase=request.phase,
-        prompt=request.prompt,
-        argv=command.spelled,
-        cwd=str(command.cwd),
-        stdin=command.stdin is not None,
-        env=tuple(sorted(command.env)),
-        timeout=command.timeout,
-    )
-
-
-def build_request(
-    view: JobView, problem: _Problem | None = None, *, lost: bool = False
-) -> tuple[Agent, OneshotRequest]:
-    """The next oneshot as it would be asked now; nothing is written. `lost`: one attempt more is yet to be counted."""
-    manifest = view.manifest
-    role = manifest.next_role
-    step, attempt = manifest.step + 1, manifest.attempt + 1 + lost
-    settings = manifest.job.roles.of(role)
-    paths = view.paths
-    step_dir = paths.step_dir(step, role.value, attempt)
-    reply_file = paths.workspace / ".logist" / f"reply-{step:04d}-{attempt}.json"
-    token = step_token(manifest.seed, step, attempt)
-    left = decision.time_left(manifest)
-    request = OneshotRequest(
-        job_id=manifest.id,
-        objective=manifest.job.objective,
-        role=role,
-        step=step,
-        attempt=attempt,
-        turn=manifest.turns.get(role, 0) + 1,
-        phase=manifest.current_phase.name,
-        prompt="",
-        prompt_file=step_dir / "prompt.md",
-        workspace=paths.workspace,
-        step_dir=step_dir,
-        reply_file=reply_file,
-        token=token,
-        settings=settings,
-        timeout=settings.timeout if left is None else max(1.0, min(settings.timeout, left)),
-        asked_at=view.runtime.clock.now(),
-        environ=view.runtime.environ,
-        lease_fds=view.lease_fds,
-        session=_session_of(view, role, problem),
-    )
-    # In its session an agent knows what it was asked: only the reply is asked for again.
-    repair = problem is not None and problem.kind == "unreadable" and request.session is not None
-    template = REPAIR if repair else role.value
-    prompt = render(template, _prompt_context(view, request, problem), view.runtime.prompts_dir)
-    return find_agent(settings.agent, view.runtime.config), replace(request, prompt=prompt)
-
-
-def _session_of(view: JobView, role: Role, problem: _Problem | None) -> AgentSession | None:
-    """The session that `role` goes on with, None for a new one. A supervisor's is for its words alone."""
-    settings, known = view.manifest.job.roles.of(role), view.manifest.sessions.get(role)
-    wanted = settings.session == "resume"
-    if role is Role.SUPERVISOR:
-        wanted = problem is not None and problem.kind == "unreadable"
-    return known if wanted and known is not None and known.agent == settings.agent else None
-
-
-def _sessions_after(session: Session, role: Role, known: AgentSession | None) -> dict[str, object]:
-    """What changes in the manifest once `role` was heard in the session `known`; None: it has none to go on with."""
-    held = session.manifest.sessions
-    after = {each: held[each] for each in held if each is not role} | ({} if known is None else {role: known})
-    return {} if after == held else {"sessions": after}
-
-
-def step_token(seed: str, step: int, attempt: int) -> str:
-    """The nonce that a reply of this very attempt must carry."""
-    return hashlib.sha256(f"{seed}/{step}/{attempt}".encode()).hexdigest()[:16]
-
-
-def _prompt_context(view: JobView, request: OneshotRequest, problem: _Problem | None) -> PromptContext:
-    manifest = view.manifest
-    judged = request.role is Role.SUPERVISOR
-    spec = manifest.current_phase.spec or ""
-    media = tuple(left for left in manifest.left_out if left.rpartition(" (")[2].startswith(MEDIA))
-    return PromptContext(
-        job_id=manifest.id,
-        objective=manifest.job.objective,
-        prompt=manifest.job.prompt,
-        role=request.role,
-        step=request.step,
-        attempt=request.attempt,
-        phase=manifest.current_phase.name,
-        phase_number=manifest.phase + 1,
-        phase_count=len(manifest.job.phases),
-        instructions=manifest.current_phase.instructions,
-        objections=manifest.objections,
-        checks=manifest.checks,
-        acceptance=manifest.current_checks,
-        budget_left=_budget_lines(view),
-        guidance=manifest.guidance,
-        worker_summary="" if manifest.worker is None else manifest.worker.summary,
-        changed_files=_changed_files(view) if judged else (),
-        left_out=tuple(left for left in manifest.left_out if left not in media) if judged else (),
-        spec=spec if judged else "",
-        report=report_path(spec) if judged and spec else "",
-        media=media if judged else (),
-        baseline=manifest.baseline,
-        reply_file=request.reply_file,
-        token=request.token,
-        problem="" if problem is None else problem.detail,
-    )
-
-
-def _changed_files(view: JobView) -> tuple[str, ...]:
-    changes = view.workspace.changes(view.manifest.baseline, view.manifest.head)
-    return tuple(f"{change.kind} {change.path}" for change in changes)
-
-
-def _budget_lines(view: JobView) -> tuple[str, ...]:
-    limit, spent = view.manifest.budget, view.manifest.spent
-    lines = [f"retries: {max(0, limit.retries - spent.retries)} of {limit.retries}"]
-    if limit.steps is not None:
-        lines.insert(0, f"steps: {max(0, limit.steps - spent.steps)} of {limit.steps}")
-    if limit.time is not None:
-        lines.append(f"active time: {max(0, round(limit.time - spent.time))} of {round(limit.time)} seconds")
-    if limit.cost is not None:
-        lines.append(f"cost: ${max(0.0, limit.cost - spent.cost):.2f} of ${limit.cost:.2f}")
-    return tuple(lines)
-
-
-def _standing_problem(view: JobView) -> _Problem | None:
-    """What was wrong with the last attempt when a run stopped between two attempts of a step."""
-    for record in reversed(view.unfinished()):
-        if isinstance(record, AttemptFailed):
-            return None if record.kind in RESTORED else _Problem(record.kind, record.detail)
-    return None
-
-
-def _ask_patiently(session: Session, problem: _Problem | None) -> _Attempt:
+def _ask_patiently(session: Session, problem: Problem | None) -> _Attempt:
     def note(made: _Attempt, seconds: float) -> None:
-        failed = _Problem("transient", _describe(made.answer))
+        failed = Problem("transient", _describe(made.answer))
         _record_failure(session, made, failed, retry_in=seconds)
 
     asked_for = session.runtime.max_wait
@@ -331,7 +143,7 @@ def _wait(session: Session, seconds: float) -> None:
         clock.sleep(min(0.1, left))
 
 
-def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
+def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
     ensure_workspace(session)
     agent, request = build_request(session, problem)
     if isinstance(agent, Versioned):
@@ -389,7 +201,7 @@ def _ask_once(session: Session, problem: _Problem | None) -> _Attempt:
         answer = replace(answer, usage=used())
     _keep_reply(request, answer)
     if answer.kind == "transient":
-        _restore(session, _salvage(session, request.step, request.attempt))
+        put_back(session, keep_work(session, request.step, request.attempt))
     return _Attempt(request, command, result, answer)
 
 
@@ -532,11 +344,11 @@ def _missing_evidence(request: OneshotRequest, reply: Reply | None) -> str | Non
 
 def _put_back_changes(session: Session, request: OneshotRequest) -> str | None:
     """Undo what a supervisor did to the workspace; the problem with its verdict when it changed what it judged."""
-    salvaged = _salvage(session, request.step, request.attempt)
+    salvaged = keep_work(session, request.step, request.attempt)
     if salvaged is None:
         return None
     changed = [file.path for file in session.workspace.changes(session.manifest.head, salvaged) if file.kind != "A"]
-    _restore(session, salvaged)
+    put_back(session, salvaged)
     if changed:
         return f"a supervisor must not change the work, but it changed {', '.join(changed[:5])}"
     session.notice("files that the supervisor added were set aside: it judges, it does not change")
@@ -587,7 +399,7 @@ def _record_exit(session: Session, made: _Attempt, failure: ReasonCode | None) -
         prompt_sha256=_sha256(request.prompt),
         outcome=answer.outcome,
         # A supervisor's next verdict is on other work, and is to be as fresh.
-        change=change(**_sessions_after(session, request.role, answer.session if _is_kept(request, answer) else None)),
+        change=change(**sessions_after(session, request.role, answer.session if _is_kept(request, answer) else None)),
     )
     # It becomes durable with the evidence's objects, before the evidence branch moves: see `finish_step`.
     session.job.record(exited, sync=False)
@@ -613,14 +425,15 @@ def _describe(answer: Answer) -> str:
     return f"{problem}\nReceived:\n{received}" if received else problem
 
 
-def _record_failure(session: Session, made: _Attempt, problem: _Problem, *, retry_in: float | None) -> None:
+def _record_failure(session: Session, made: _Attempt, problem: Problem, *, retry_in: float | None) -> None:
     request = made.request
     answer = made.answer
-    _fail(
+    record_failure(
         session,
         request.step,
         request.attempt,
-        problem,
+        problem.kind,
+        problem.detail,
         made.result.duration,
         usage=answer.usage,
         # A session would remember work that was put back.
@@ -636,79 +449,3 @@ def _record_failure(session: Session, made: _Attempt, problem: _Problem, *, retr
             retry_in=retry_in,
         )
     )
-
-
-def ensure_workspace(session: Session) -> bool:
-    """Make the workspace anew from the evidence when its folder is gone, or something else stands in its place."""
-    workspace = session.paths.workspace
-    if workspace.is_dir() and not workspace.is_symlink():
-        return False
-    try:
-        workspace.unlink(missing_ok=True)
-        workspace.mkdir()
-    except OSError as error:
-        raise WorkspaceFailed(
-            f"the workspace {workspace} is gone and can't be made anew: {error.strerror}",
-            "check that the job's folder is writable and has room",
-        ) from error
-    session.workspace.restore(session.manifest.head)
-    session.notice("the workspace was gone; it was made anew from the evidence")
-    return True
-
-
-def set_aside(
-    session: Session, kind: AttemptFailure, detail: str, *, duration: float = 0.0, usage: Usage | None = None
-) -> str | None:
-    """Keep an unfinished attempt's work under a ref, put the workspace back, and record it. Returns the commit."""
-    step, attempt = session.manifest.step + 1, session.manifest.attempt + 1
-    salvaged = _salvage(session, step, attempt)
-    _restore(session, salvaged)
-    _fail(session, step, attempt, _Problem(kind, detail), duration, salvage=salvaged, usage=usage)
-    if salvaged is not None:
-        session.notice(f"unfinished work was kept as {salvaged[:12]} (refs/logist/salvage) and the workspace put back")
-    return salvaged
-
-
-def _fail(
-    session: Session,
-    step: int,
-    attempt: int,
-    problem: _Problem,
-    duration: float,
-    *,
-    salvage: str | None = None,
-    usage: Usage | None = None,
-    known: AgentSession | None = None,
-) -> None:
-    role = session.manifest.next_role
-    spent = decision.add_usage(session.manifest.spent, duration, usage or Usage())
-    session.job.record(
-        AttemptFailed(
-            step=step,
-            attempt=attempt,
-            kind=problem.kind,
-            detail=problem.detail,
-            salvage=salvage,
-            duration=round(duration, 3),
-            change=change(attempt=attempt, spent=spent, **_sessions_after(session, role, known)),
-        )
-    )
-
-
-def keep_aside(session: Session, step: int, attempt: int, base: str) -> str | None:
-    """Keep what the workspace holds beyond `base` under refs/logist/salvage; the commit, None for nothing."""
-    info = CommitInfo(
-        author="logist",
-        message=f"unfinished work of step {step}, attempt {attempt}\n\nLogist-Job: {session.job_id}\n",
-        at=session.runtime.clock.now(),
-    )
-    return session.workspace.salvage(f"{step:04d}.{attempt}", base, info)
-
-
-def _salvage(session: Session, step: int, attempt: int) -> str | None:
-    return keep_aside(session, step, attempt, session.manifest.head)
-
-
-def _restore(session: Session, salvaged: str | None) -> None:
-    if salvaged is not None:
-        session.workspace.restore(session.manifest.head)

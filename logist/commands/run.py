@@ -26,7 +26,7 @@ from logist.errors import ExitCode, UsageProblem
 if TYPE_CHECKING:
     from logist.commands.invocation import Invocation
     from logist.models.manifest import JobManifest
-    from logist.turns import Preview
+    from logist.turn_requests import Preview
 
 PROGRESS = ("auto", "tty", "plain", "json", "none")
 
