@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from logist.chunk_attempts import failed_of, marker_of
@@ -60,8 +59,12 @@ def bundle_of(loaded: LoadedSpec, storage: Storage) -> Bundle:
         raise UsageProblem(
             f"{loaded.source} is no file, and can't be bundled", "write it to a file in the folder of its inputs"
         )
-    if os.path.realpath(storage.url.removeprefix("file://")).startswith(f"{os.path.realpath(folder)}/"):
+    if storage.folder and f"{os.path.realpath(storage.folder)}/".startswith(f"{os.path.realpath(folder)}/"):
         raise UsageProblem("the storage lies in the spec's own folder", "choose a folder beside it")
+    if linked := _linked(loaded):
+        raise UsageProblem(
+            f"outputs lie in {linked}, which is a link, or lies in one", "let outputFile name the folder itself"
+        )
     if left_behind := list(dict.fromkeys(_left_behind(loaded))):
         named = ", ".join(left_behind[:_NAMED]) + (", …" if len(left_behind) > _NAMED else "")
         raise UsageProblem(
@@ -82,6 +85,12 @@ def _made(loaded: LoadedSpec) -> frozenset[str]:
     return frozenset(os.path.relpath(path, loaded.folder) for path in (*outputs, *beside))
 
 
+def _linked(loaded: LoadedSpec) -> str:
+    """A folder of outputs that is reached by a link: what is made there would be bundled. Empty: none is."""
+    folders = {os.path.normpath(path.parent) for path in output_paths(loaded)}
+    return min((os.path.relpath(each, loaded.folder) for each in folders if os.path.realpath(each) != each), default="")
+
+
 def _left_behind(loaded: LoadedSpec) -> Iterator[str]:
     """The inputs that are out of the spec's folder, and those in it that are named by where it is on this machine.
 
@@ -96,8 +105,20 @@ def _left_behind(loaded: LoadedSpec) -> Iterator[str]:
         absolute = {os.path.normpath(word) for word in words}
         # A page is no program: it is nowhere else, wherever it is here.
         page = page_of(chunk.command) or ""
-        yield from (word for word in words if (word.startswith(f"{folder}/") or word == page) and Path(word).exists())
+        if page.startswith("file:"):
+            yield page
+        yield from (word for word in words if (word == page or _is_below(word, folder)) and _is_there(word))
         for name in keys.inputs(chunk):
             place = os.path.normpath(loaded.folder / name)
             if name.startswith("../") and (place not in absolute or listed & {name, place}):
                 yield name
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a file lies in the folder, by this path or by what the links of it lead to."""
+    return any(each.startswith(f"{folder}/") for each in (os.path.normpath(path), os.path.realpath(path)))
+
+
+def _is_there(word: str) -> bool:
+    # Not Path: a word of a command may be too long for a name.
+    return os.path.exists(word)  # noqa: PTH110

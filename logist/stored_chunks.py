@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from logist.chunk_options import ExecutionOptions
 from logist.chunk_selection import BundleAddress, select
-from logist.chunks import ChunkId, ChunkResult, ChunkStatus, MergeResult
+from logist.chunks import ChunkId, ChunkResult, MergeResult
 from logist.durable import storage_failed
 from logist.execution import WorkerAdapter
 from logist.job_executor import JobExecutor
@@ -47,20 +47,23 @@ def kept_bundle(bundle: BundleAddress, storage: Storage, place: Path) -> LoadedS
     """
     folder = place / f"bundle-{bundle.sha256[:12]}"
     if not folder.exists():
-        with private_folder(place, ".bundle-") as beside:
+        with private_folder(place, f".{folder.name}.logist-bundle-") as beside:
             (beside / "files").mkdir()
             unpack(storage, bundle.sha256, user_cache(), beside / "files")
             try:
                 # Whole, or not there at all.
                 (beside / "files").rename(folder)
             except OSError as error:
-                raise storage_failed("make", folder, error) from error
+                # Another process may have been quicker, with the same.
+                if not folder.is_dir():
+                    raise storage_failed("make", folder, error) from error
     return _spec_in(folder, fetch_manifest(storage, bundle.sha256, user_cache()).spec)
 
 
 def _spec_in(folder: Path, name: str) -> LoadedSpec:
     """The spec `name` of a bundle that was unpacked into `folder`. Raises InvalidFile."""
-    return load_spec(name, trust=False, allow_outside=False, stdin=io.BytesIO, cwd=folder)
+    # Its whole path: a file may be called `-`.
+    return load_spec(str(folder / name), trust=False, allow_outside=False, stdin=io.BytesIO, cwd=folder)
 
 
 def run_stored_chunk(
@@ -79,7 +82,7 @@ def run_stored_chunk(
             chunk_ids=frozenset({chunk}),
             environ=dict(os.environ),
             on_output=on_output,
-            recorder=Publisher(loaded, storage, wanted.bundle.sha256, wanted.attempt),
+            recorder=Publisher(storage, wanted.bundle.sha256, wanted.attempt),
         )
         return JobExecutor(adapter).execute(loaded.spec, options).results[-1]
 
@@ -87,8 +90,7 @@ def run_stored_chunk(
 class Publisher:
     """A Recorder that uploads the output of each attempt that made its chunk; `attempt` names those of one worker."""
 
-    def __init__(self, loaded: LoadedSpec, storage: Storage, bundle: str, attempt: str) -> None:
-        self._folder = loaded.folder
+    def __init__(self, storage: Storage, bundle: str, attempt: str) -> None:
         self._storage = storage
         self._bundle = bundle
         self._attempt = attempt
@@ -101,10 +103,9 @@ class Publisher:
         """Only what is made counts."""
 
     def ended(self, chunk: RenderChunk, result: ChunkResult, began_at: float, received: int) -> None:  # noqa: ARG002
-        """Upload the output of a chunk that is done. Raises StorageFailed."""
-        if result.status is ChunkStatus.DONE:
-            path = self._folder / chunk.output_file if chunk.output_file else None
-            publish(OutputPlace(self._storage, self._bundle, chunk.id), self._attempt, path, result.output)
+        """Upload the verified output, when there is one. Raises StorageFailed."""
+        if result.output is not None:
+            publish(OutputPlace(self._storage, self._bundle, chunk.id), self._attempt, result.output)
 
     def merged(self, result: MergeResult) -> None:
         """A worker merges nothing."""

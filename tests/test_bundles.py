@@ -18,6 +18,8 @@ from specs import spec, text_spec, write_spec
 
 from logist.errors import ExtraMissing, InvalidFile, StorageFailed, UsageProblem
 from logist.models.stored import BundledFile, BundledLink, BundleManifest, StoredOutput
+from logist.render.output_file import written_beside
+from logist.render.private_folder import private_folder
 from logist.render.verify import Expected, verify
 from logist.spec_bundles import bundle_of, make_bundle
 from logist.spec_files import LoadedSpec, load_spec
@@ -116,6 +118,7 @@ def test_a_path_means_a_folder_of_this_machine(tmp_path: Path, monkeypatch: pyte
         "https://host/folder?signature=hunter2",
         "simplecache::s3://KEY:hunter2@bucket",
         "file://folder",
+        "two::hunter2",
         "",
     ],
 )
@@ -203,6 +206,41 @@ def test_what_is_no_file_is_refused_and_not_waited_for(film: Path, storage: Stor
         bundle_of(load(film), storage)
 
 
+def test_what_is_being_made_or_was_left_half_made_stays(film: Path, storage: Storage) -> None:
+    before = bundle_of(load(film), storage)
+    with (
+        written_beside(film / "out.0.txt") as beside,
+        private_folder(film, ".all.mp4.logist-render-") as parts,
+    ):
+        beside.write_text("half")
+        (parts / "part").touch()
+        assert bundle_of(load(film), storage) == before
+
+
+def test_outputs_behind_a_link_are_refused(film: Path, storage: Storage) -> None:
+    (film / "out").symlink_to("assets")
+    write_spec(film, spec(["true"], outputs=["out/a.txt"]))
+    with pytest.raises(UsageProblem, match="outputs lie in out, which is a link"):
+        bundle_of(load(film), storage)
+
+
+def test_of_a_file_that_grows_while_it_is_read_the_size_is_of_what_was_read(
+    film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.file_digest
+
+    def grows(opened: Any, name: str) -> Any:
+        with Path(opened.name).open("ab") as end:
+            end.write(b"and more")
+        return digest(opened, name)
+
+    monkeypatch.setattr("hashlib.file_digest", grows)
+    bundle = read_bundle(film, "job.json", ())
+    assert [(each.path, each.size) for each in bundle.manifest.files] == [
+        (each.path, (film / each.path).stat().st_size) for each in bundle.manifest.files
+    ]
+
+
 def test_a_name_that_is_no_text_is_refused(film: Path, storage: Storage) -> None:
     (film / os.fsdecode(b"\xff")).touch()
     with pytest.raises(UsageProblem, match="not UTF-8"):
@@ -217,11 +255,15 @@ def test_folders_in_folders_without_end_are_refused(film: Path, storage: Storage
 
 def test_inputs_that_would_not_be_found_elsewhere_are_refused(tmp_path: Path, film: Path, storage: Storage) -> None:
     (tmp_path / "outside.txt").touch()
+    (tmp_path / "by-link").symlink_to("film")
     for command, extra, named in (
         ("cat ../outside.txt > out", {}, r"\.\./outside\.txt"),
         (f"cat {film}/index.html > out", {}, "film/index.html"),
         ("true", {"inputs": ["../outside.txt"]}, r"\.\./outside\.txt"),
         (f"logist render {tmp_path}/outside.txt -o out", {}, "outside.txt"),
+        (f"logist render file://{film}/index.html -o out", {}, "film/index.html"),
+        (f"cat {tmp_path}/by-link/index.html > out", {}, "by-link/index.html"),
+        (f"echo {film}/{'n' * 300}; cat {film}/index.html > out", {}, "film/index.html"),
     ):
         write_spec(film, spec([command], outputs=["out"], **extra))
         with pytest.raises(UsageProblem, match=named):
@@ -231,9 +273,19 @@ def test_inputs_that_would_not_be_found_elsewhere_are_refused(tmp_path: Path, fi
     bundle_of(load(film), storage)
 
 
-def test_a_storage_in_the_specs_own_folder_is_refused(film: Path) -> None:
+@pytest.mark.parametrize("place", [".", "store", "../by-link/store"])
+def test_a_storage_in_the_specs_own_folder_is_refused(film: Path, place: str) -> None:
+    (film.parent / "by-link").symlink_to("film")
     with pytest.raises(UsageProblem, match="the spec's own folder"):
-        bundle_of(load(film), open_storage(str(film / "store")))
+        bundle_of(load(film), open_storage(str(film / place)))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/folder", "memory://folder", "/film-store", "../film-store"])
+def test_a_storage_elsewhere_is_none_of_the_folder_that_one_stands_in(
+    film: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(film)
+    bundle_of(load(film), open_storage(url))
 
 
 def test_a_file_that_is_written_while_it_is_uploaded_leaves_nothing_under_a_wrong_name(
@@ -247,6 +299,19 @@ def test_a_file_that_is_written_while_it_is_uploaded_leaves_nothing_under_a_wron
     changed = next(each for each in missing if each.path == "index.html")
     assert storage.size(blob_name(changed.sha256)) is None
     assert storage.size(manifest_name(bundle.sha256)) is None
+
+
+def test_a_file_that_was_written_before_its_upload_takes_nothing_away_that_another_one_uploaded(
+    film: Path, storage: Storage
+) -> None:
+    bundle = read_bundle(film, "job.json", ())
+    missing = missing_files(storage, bundle)
+    page = next(each for each in missing if each.path == "index.html")
+    storage.write(blob_name(page.sha256), b"<p>film</p>")
+    (film / "index.html").write_text("<p>late</p>")
+    with pytest.raises(InvalidFile, match=r"index\.html was changed"):
+        upload_bundle(storage, bundle, missing, film)
+    assert storage.size(blob_name(page.sha256)) == page.size
 
 
 # --- Unpacking -----------------------------------------------------------------------------------------------------
@@ -308,8 +373,8 @@ def test_a_bundle_that_is_not_there_says_so(tmp_path: Path, storage: Storage, ca
 
 
 def test_a_bundle_that_has_no_room_is_not_begun(tmp_path: Path, storage: Storage, cache: Cache) -> None:
-    bundle = put(storage, manifest(file("huge", size=10**18, sha256="0" * 64)))
-    with pytest.raises(StorageFailed, match="needs 1000000000000000006 bytes"):
+    bundle = put(storage, manifest(file("huge", size=10**15, sha256="0" * 64)))
+    with pytest.raises(StorageFailed, match="needs 1000000000000006 bytes"):
         unpack(storage, bundle, cache, tmp_path)
 
 
@@ -351,8 +416,49 @@ def test_the_cache_drops_what_was_not_used_for_longest(tmp_path: Path, storage: 
         place = tmp_path / "cache" / "blobs" / blobs[-1].sha256[:2] / blobs[-1].sha256
         os.utime(place, (number, number))
     assert cache.copy(blobs[1], tmp_path / "used", 0o600)
-    cache.make_room({blobs[0].sha256}, limit=200)
+    cache.make_room({blobs[0], Blob("new", "f" * 64, 100)}, limit=300)
     assert [cache.read(blob) is not None for blob in blobs] == [True, True, False, False]
+
+
+def test_the_cache_makes_room_on_a_disk_that_is_full_before_it_fetches(
+    tmp_path: Path, storage: Storage, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(100)
+    old, new = Blob("old", sha256(data), 100), Blob("new", "1" * 64, 100)
+    storage.write("old", data)
+    cache.fetch(storage, old)
+    free = 200
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1000, 0, free))
+    cache.make_room({new})
+    assert cache.read(old) == data
+    free = 199
+    cache.make_room({new})
+    assert cache.read(old) is None
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path, storage: Storage, cache: Cache, mode: int) -> None:
+    bundle = put(storage, manifest())
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(mode)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(StorageFailed, match="others can write to"):
+        unpack(storage, bundle, cache, tmp_path / "there")
+
+
+def test_a_link_in_the_cache_that_leads_nowhere_is_not_written_through(
+    tmp_path: Path, storage: Storage, cache: Cache
+) -> None:
+    bundle = put(storage, manifest())
+    place = tmp_path / "cache" / "blobs" / sha256(TEXT)[:2] / sha256(TEXT)
+    place.parent.mkdir(parents=True)
+    (tmp_path / "cache").chmod(0o700)
+    place.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "there").mkdir()
+    unpack(storage, bundle, cache, tmp_path / "there")
+    assert (tmp_path / "there" / "job.json").read_bytes() == TEXT
+    assert not (tmp_path / "elsewhere").exists()
+    assert len(list(place.parent.iterdir())) == 1
 
 
 # --- Strangers' bundles --------------------------------------------------------------------------------------------
@@ -383,6 +489,10 @@ def test_the_cache_drops_what_was_not_used_for_longest(tmp_path: Path, storage: 
         manifest(spec="other.json"),
         manifest(file("a", sha256="../../etc/passwd")),
         manifest(file("a", size=-1)),
+        manifest(file("a", size=10**4299)),
+        manifest(file(".git/config")),
+        manifest(file("a/.logist/job.json/history.jsonl")),
+        manifest(links=[{"path": ".git", "target": "a"}]),
         manifest(file("a", mode=0o4755)),
         manifest(devices=["/dev/sda"]),
         manifest(logist_bundle=2),
@@ -447,7 +557,9 @@ def test_an_output_that_is_brought_stops_when_it_is_told_to_and_leaves_nothing(
     made = tmp_path / "made.txt"
     made.write_bytes(TEXT)
     place = OutputPlace(storage, "0" * 64, 3)
-    publish(place, "first", made, verify(made, "made.txt", Expected(1)).output)
+    output = verify(made, "made.txt", Expected(1)).output
+    assert output is not None
+    publish(place, "first", output)
     (tmp_path / "here").mkdir()
     with pytest.raises(Canceled, match="enough"):
         bring(place, "first", tmp_path / "here" / "out.txt", lambda: "enough")
@@ -465,6 +577,12 @@ def test_a_record_that_is_none_is_no_output(tmp_path: Path, storage: Storage, re
     storage.write(place.record("evil"), other.model_dump_json().encode())
     assert bring(place, "evil", tmp_path / "out.txt").endswith("is the record of something else")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_this_machines_disk_is_not_taken_for_one_of_the_storage(tmp_path: Path, storage: Storage) -> None:
+    storage.write("object", TEXT)
+    with pytest.raises(StorageFailed, match=r"could not write .*gone/file: No such file"):
+        storage.fetch("object", tmp_path / "gone" / "file", 100)
 
 
 class Flaky:

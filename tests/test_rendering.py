@@ -632,13 +632,15 @@ def test_ctrl_c_ends_all_of_it_and_leaves_nothing(browser_path: str, tmp_path: P
 
 
 def test_what_a_killed_run_left_beside_the_output_the_next_one_removes(tmp_path: Path) -> None:
-    abandoned = tmp_path / "mine-abandoned"
+    abandoned = tmp_path / "mine-abandon_"
     abandoned.mkdir()
     (abandoned / "part.mov").write_bytes(b"x")
+    of_the_user = tmp_path / "mine-of-the-user"
+    of_the_user.mkdir()
     (tmp_path / "mine-file").write_bytes(b"x")
     with private_folder(tmp_path, "mine-") as first, private_folder(tmp_path, "mine-") as second:
-        assert sorted(tmp_path.iterdir()) == sorted([first, second, tmp_path / "mine-file"])
-    assert [path.name for path in tmp_path.iterdir()] == ["mine-file"]
+        assert sorted(tmp_path.iterdir()) == sorted([first, second, tmp_path / "mine-file", of_the_user])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-file", "mine-of-the-user"]
 
 
 def test_the_warm_up_is_what_makes_a_counting_page_right(browser_path: str, tmp_path: Path) -> None:

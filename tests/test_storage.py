@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import socketserver
@@ -17,9 +18,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from aiohttp import ClientTimeout
 from moto.server import ThreadedMotoServer
 from specs import spec, video_spec, write_spec
 from test_chunk_commands import Logist, assert_refused, wait_for
@@ -31,6 +33,7 @@ from logist.chunk_state import read_records, state_paths
 from logist.chunks import ChunkStatus, RunReport
 from logist.clock import SystemClock
 from logist.commands.stored import tell_bundle
+from logist.errors import StorageFailed
 from logist.execution import BatchItem, BatchTerms, Command, CommandResult
 from logist.execution.local import LocalWorkerAdapter
 from logist.models.chunk_history import ChunkEnded
@@ -38,8 +41,11 @@ from logist.render.verify import Expected, verify
 from logist.spec_bundles import bundle_of, make_bundle
 from logist.spec_files import LoadedSpec, load_spec
 from logist.spec_runs import run_spec
+from logist.storage.cache import Cache
 from logist.storage.objects import Storage, open_storage
 from logist.storage.outputs import OutputPlace, publish
+from logist.storage.transfers import at_once
+from logist.storage.unpacking import unpack
 from logist.stored_adapter import stored
 
 SECRET = "wJalrXUtnFEMIhunter2"
@@ -218,6 +224,33 @@ def test_a_merge_says_which_outputs_nobody_uploaded(logist: Logist, film: Path, 
     assert "1 (" not in missing.err
 
 
+def test_a_bundle_is_kept_beside_what_was_there_whoever_is_quicker(
+    logist: Logist, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = logist("bundle", "film/job.json", "--storage", "store").out.strip()
+    kept = tmp_path / f"bundle-{address[-64:][:12]}"
+    others = [tmp_path / ".bundle-abcdefgh", tmp_path / f".{kept.name}.logist-bundle-of-mine"]
+    for folder in others:
+        folder.mkdir()
+
+    def unpacked_by_two(storage: Storage, sha256: str, cache: Cache, folder: Path) -> Any:
+        made = unpack(storage, sha256, cache, folder)
+        shutil.copytree(folder, kept)
+        return made
+
+    monkeypatch.setattr("logist.stored_chunks.unpack", unpacked_by_two)
+    done = logist("job", "run", address, "--trust")
+    assert done.code == 0, done.err
+    assert (kept / "all.txt").read_text() == TEXTS
+    assert sorted(tmp_path.glob(".*bundle-*")) == sorted(others)
+
+
+def test_a_spec_that_is_called_like_standard_input_is_a_file(logist: Logist, film: Path, scratch: Path) -> None:
+    (film / "job.json").rename(film / "-")
+    done = logist("job", "run", "film/-", "--storage", "store")
+    assert done.code == 0, done.err
+
+
 def test_a_failing_command_fails_as_it_does_at_home(run: Run, film: Path, scratch: Path, tmp_path: Path) -> None:
     write_spec(film, spec(["echo no; exit 3", "true"], outputs=["a.txt", "b.txt"]))
     with_file = open_storage(str(tmp_path / "store"))
@@ -268,7 +301,9 @@ def test_of_two_uploads_one_is_taken(run: Run, film: Path, tmp_path: Path) -> No
     def upload_too() -> None:
         late = tmp_path / "late.txt"
         late.write_text("chunk 0, by another\n")
-        publish(OutputPlace(storage, bundle, 0), "0-another", late, verify(late, "late.txt", Expected(1)).output)
+        output = verify(late, "late.txt", Expected(1)).output
+        assert output is not None
+        publish(OutputPlace(storage, bundle, 0), "0-another", output)
 
     there = Meddler(before=[upload_too], after=[upload_too])
     report = run(storage, there)
@@ -369,6 +404,50 @@ def test_a_worker_that_is_told_to_end_ends_its_command_and_leaves_nothing(
     assert worker.returncode == 143
     assert said == b"stopped by SIGTERM: nothing half made is left\n"
     assert list(scratch.iterdir()) == []
+
+
+def test_a_merge_that_waits_for_a_silent_storage_ends_when_it_is_told_to(
+    logist: Logist, film: Path, tmp_path: Path, s3: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "logist", "job", "run", "film/job.json", "--storage", s3, "--merge-only"],
+            cwd=tmp_path,
+            env={**os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+            stderr=subprocess.PIPE,
+        )
+        silent.settimeout(30)
+        silent.accept()[0].close()
+        with silent.accept()[0]:
+            waiting.send_signal(signal.SIGTERM)
+            _, said = waiting.communicate(timeout=20)
+    assert waiting.returncode == 143
+    assert said == b"stopped by SIGTERM: what was brought is kept\n"
+
+
+def test_of_transfers_that_run_none_is_waited_for_by_who_is_stopped() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    ended: list[int] = []
+
+    def transfer(number: int) -> None:
+        begun.set()
+        go_on.wait(10)
+        ended.append(number)
+
+    def stop(_number: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    stopper = threading.Thread(target=lambda: (begun.wait(), signal.raise_signal(signal.SIGUSR1)))
+    stopper.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            at_once(transfer, range(100))
+        assert ended == []
+    finally:
+        go_on.set()
+        stopper.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 # --- A place that takes all commands at once -----------------------------------------------------------------------
@@ -504,3 +583,42 @@ def test_a_bundle_can_be_read_from_the_web_once_for_all_chunks_of_a_machine(
     assert len(asked) == len(set(asked)) == 3
     made = [path for path in (tmp_path / "results").glob("outputs/*/*/*") if path.suffix != ".json"]
     assert sorted(path.read_text() for path in made) == ["chunk 0\n", "chunk 1\n"]
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """Sends an object by the piece, and pauses between two of them; the last one of some never comes."""
+
+    pause = threading.Event()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "8")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(7 if self.path == "/never" else 8):
+                self.wfile.write(b"x")
+                self.pause.wait(0.1)
+            self.pause.wait(30 if self.path == "/never" else 0)
+
+
+def test_a_server_may_take_long_as_long_as_it_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The library's own limit is of the whole, so that what is large could never be had.
+    monkeypatch.setattr("aiohttp.client.DEFAULT_TIMEOUT", ClientTimeout(total=0.5))
+    monkeypatch.setattr("logist.storage.objects.SILENCE", 2.0)
+    monkeypatch.setattr("logist.storage.objects.ATTEMPTS", 1)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        storage = open_storage(f"http://127.0.0.1:{server.server_port}")
+        assert storage.read("slowly", 100) == b"x" * 8
+        with pytest.raises(StorageFailed, match="could not read never"):
+            storage.read("never", 100)
+    finally:
+        Slow.pause.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

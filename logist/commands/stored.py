@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from logist.chunk_attempts import new_token
 from logist.chunk_selection import BundleAddress, nearby
 from logist.commands.chunks import SpecOptions, Work, load
 from logist.commands.output import tell
+from logist.commands.signals import ended_cleanly
 from logist.errors import UsageProblem
 from logist.execution.local import LocalWorkerAdapter
 from logist.spec_bundles import LARGE, MadeBundle, bundle_of, make_bundle
@@ -19,7 +20,10 @@ from logist.stored_adapter import gather_outputs, stored
 from logist.stored_chunks import Publisher, kept_bundle, opened_bundle
 
 if TYPE_CHECKING:
+    from logist.chunks import ChunkId
     from logist.execution import WorkerAdapter
+    from logist.spec_runs import Gather
+    from logist.specs import RenderChunk
 
 
 @contextmanager
@@ -39,7 +43,7 @@ def opened_with_storage(target: str, options: SpecOptions, adapter: WorkerAdapte
         return
     if options.merge_only:
         sha256 = bundle_of(loaded, storage).sha256
-        yield Work(target, loaded, adapter, gather=gather_outputs(loaded, storage, sha256))
+        yield Work(target, loaded, adapter, gather=_stoppable(gather_outputs(loaded, storage, sha256)))
         return
     made = make_bundle(loaded, storage, announce=None if quiet else tell_bundle)
     with closing(LocalWorkerAdapter()) as here:
@@ -60,13 +64,23 @@ def opened_bundle_target(bundle: BundleAddress, options: SpecOptions, adapter: W
     if options.dry_run or options.chunk:
         results = _results(options, source)
         with opened_bundle(bundle, source) as loaded:
-            yield Work(str(bundle), loaded, adapter, recorder=Publisher(loaded, results, bundle.sha256, new_token()))
+            yield Work(str(bundle), loaded, adapter, recorder=Publisher(results, bundle.sha256, new_token()))
         return
     if options.storage and not options.merge_only:
         raise UsageProblem("--storage and a bundle exclude each other without --chunk or --merge-only", "leave it out")
     loaded = kept_bundle(bundle, source, Path.cwd())
     gather = gather_outputs(loaded, open_storage(options.storage) if options.storage else source, bundle.sha256)
-    yield Work(nearby(loaded.folder / loaded.name), loaded, adapter, gather=gather)
+    yield Work(nearby(loaded.folder / loaded.name), loaded, adapter, gather=_stoppable(gather))
+
+
+def _stoppable(gather: Gather) -> Gather:
+    """`gather`, which a signal ends at once: for the run it would be nothing that can be stopped."""
+
+    def gathered(chunks: Sequence[RenderChunk]) -> Mapping[ChunkId, str]:
+        with ended_cleanly("what was brought is kept"):
+            return gather(chunks)
+
+    return gathered
 
 
 def _results(options: SpecOptions, source: Storage) -> Storage:

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from logist.models.job_spec import ChunkId
 from logist.models.record import Record
+from logist.specs import LARGEST
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Size = Annotated[int, Field(ge=0, strict=True)]
+Size = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
 
 
 class BundledFile(Record):
@@ -40,13 +41,14 @@ class BundleManifest(Record):
 
 
 class StoredOutput(Record):
-    """An attempt at a chunk made this file. Written last: without this record nothing that was uploaded counts."""
+    """An attempt at a chunk made this file. Written last: without this record nothing that was uploaded counts.
+
+    `size` is in bytes.
+    """
 
     logist_output: Literal[1] = 1
     bundle: Sha256
     chunk: ChunkId
     attempt: str
-    #: None: the chunk's command makes no file.
-    sha256: Sha256 | None = None
-    #: Bytes.
-    size: Size = 0
+    sha256: Sha256
+    size: Size

@@ -16,6 +16,8 @@ from logist.render.private_folder import is_the, remove_left_behind, take
 
 #: Of a name that is as long as a file system takes, so much that the rest still fits.
 _KEPT_OF_NAME = 60
+#: The file that `written_beside` names, and the folder beside it that its parts are kept in.
+_HALF_MADE = re.compile(r"\..+\.([0-9a-f]{12}\.tmp|logist-[a-z]+-[a-z0-9_]{8})", re.DOTALL)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 #: A file that ends there (SIGXFSZ) or no more space: said in words of our own, libav's are longer.
 _HINTS = {
@@ -29,6 +31,11 @@ def landing(output: Path) -> Path:
     """The file that is written where `output` is asked for: a link stays, and what it leads to is written."""
     # Unlike Path.is_symlink, no error for what can't be looked at.
     return Path(os.path.realpath(output)) if os.path.islink(output) else output  # noqa: PTH114
+
+
+def is_half_made(name: str) -> bool:
+    """Whether a file or a folder of this name is where an output is being made, or was left there by who was killed."""
+    return _HALF_MADE.fullmatch(name) is not None
 
 
 def check_output(output: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,13 +19,15 @@ from logist.errors import StorageFailed
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: To be written to: some network file systems give no lock on what is only read. Nobody waits for a FIFO.
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: What `tempfile.mkdtemp` puts behind a prefix: what else begins with it was made by somebody else.
+_RANDOM = "[a-z0-9_]{8}"
 
 
 @contextmanager
 def private_folder(place: Path, prefix: str) -> Iterator[Path]:
     """A folder in `place` whose name begins with `prefix`, gone at the end of the block. Raises StorageFailed."""
     try:
-        remove_left_behind(place, lambda name: name.startswith(prefix), folders=True)
+        remove_left_behind(place, re.compile(re.escape(prefix) + _RANDOM).fullmatch, folders=True)
         folder, lock = _locked_folder(place, prefix)
     except OSError as error:
         raise StorageFailed(

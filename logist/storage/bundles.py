@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from logist.errors import InvalidFile, UsageProblem
 from logist.models.stored import BundledFile, BundledLink, BundleManifest
+from logist.render.output_file import is_half_made
 from logist.storage.objects import Storage
 from logist.storage.transfers import at_once
 from logist.workspace.ignore import Rules
@@ -102,7 +103,9 @@ def _walk(folder: Path, inside: str, rules: Rules, left_out: frozenset[str], spe
     for entry in listed:
         path = f"{inside}{entry.name}"
         is_folder = entry.is_dir(follow_symlinks=False)
-        if entry.name in _NEVER or path in left_out or (path != spec and rules.ignore(path, is_folder)):
+        if entry.name in _NEVER or path in left_out or is_half_made(entry.name):
+            continue
+        if path != spec and rules.ignore(path, is_folder):
             continue
         if is_folder:
             yield from _walk(Path(entry.path), f"{path}/", rules, left_out, spec)
@@ -133,11 +136,13 @@ def _file(path: str, entry: os.DirEntry[str]) -> BundledFile:
     name = _text(path)
     try:
         with open(entry.path, "rb") as file:  # noqa: PTH123
-            status = os.fstat(file.fileno())
+            executable = bool(os.fstat(file.fileno()).st_mode & 0o100)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+            # Of what was hashed: the file may have grown meanwhile.
+            size = file.tell()
     except OSError as error:
         raise _unreadable(path, error) from error
-    return BundledFile(path=name, sha256=digest, size=status.st_size, executable=bool(status.st_mode & 0o100))
+    return BundledFile(path=name, sha256=digest, size=size, executable=executable)
 
 
 def _text(path: str) -> str:
@@ -168,6 +173,8 @@ def problem_of(manifest: BundleManifest) -> str:
     for path in entries:
         if not _is_inside(path):
             return f"{path!r} is no path inside of it"
+        if not _NEVER.isdisjoint(path.split("/")):
+            return f"{path!r} is what no bundle holds"
         if any(above in files or above in links for above in _above(path)):
             return f"{path!r} lies in what is no folder"
     for link in manifest.links:
@@ -241,11 +248,12 @@ def _upload(storage: Storage, file: BundledFile, path: Path) -> None:
         if same:
             storage.upload(name, path)
             same = _state(path) == before
+            if not same:
+                # It may stand there by a name that is another content's.
+                storage.remove(name)
     except OSError as error:
         raise _unreadable(file.path, error) from error
     if not same:
-        # It may stand there by a name that is another content's.
-        storage.remove(name)
         raise InvalidFile(
             f"{file.path} was changed while it was uploaded", f"run again once nobody writes it; or {_IGNORE_IT}"
         )

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from logist.durable import storage_failed
 from logist.errors import StorageFailed
-from logist.render.output_file import written_beside
 from logist.storage.objects import Storage
 
 #: Bytes; what was not used for longest goes first. A bundle that is larger stays as long as it is used.
@@ -47,6 +46,7 @@ class Cache:
 
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_private()
             lock = filelock.FileLock(self._root / f"{name}.lock")
             lock.acquire()
         except OSError as error:
@@ -60,26 +60,41 @@ class Cache:
         finally:
             lock.release()
 
+    def _check_private(self) -> None:
+        """Raise StorageFailed where others can write: by a link they could have us write anywhere."""
+        status = self._root.stat()
+        user = os.geteuid()
+        # Root may be given the folder of whom it works for, as in a container.
+        if status.st_mode & 0o022 or (user != 0 and status.st_uid not in (0, user)):
+            raise StorageFailed(
+                f"others can write to {self._root}", "let XDG_CACHE_HOME name a folder that is yours alone"
+            )
+
     def fetch(self, storage: Storage, blob: Blob) -> None:
         """Fetch a blob that is not here. Raises StorageFailed when it is not there, or not what it should be."""
         path = self._path(blob)
         if path.exists():
             return
+        # Nothing is made durable, and what a killed one leaves is removed for its age: all is hashed when it is taken.
+        beside = path.with_name(f"{path.name}.{os.urandom(6).hex()}.tmp")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_failed("make", path.parent, error) from error
-        with written_beside(path) as beside:
             came = storage.fetch(blob.name, beside, blob.most)
-            if came is None:
-                raise StorageFailed(
-                    f"{storage.url} has no {blob.name}", "upload it again: logist bundle SPEC --storage URL"
-                )
-            if came != blob.sha256:
-                raise StorageFailed(
-                    f"{storage.url}/{blob.name} is damaged: its content is not what its name says",
-                    "remove it there, then upload it again: logist bundle SPEC --storage URL",
-                )
+            if came == blob.sha256:
+                beside.replace(path)
+        except OSError as error:
+            raise storage_failed("write", path, error) from error
+        finally:
+            beside.unlink(missing_ok=True)
+        if came is None:
+            raise StorageFailed(
+                f"{storage.url} has no {blob.name}", "upload it again: logist bundle SPEC --storage URL"
+            )
+        if came != blob.sha256:
+            raise StorageFailed(
+                f"{storage.url}/{blob.name} is damaged: its content is not what its name says",
+                "remove it there, then upload it again: logist bundle SPEC --storage URL",
+            )
 
     def copy(self, blob: Blob, target: Path, mode: int) -> bool:
         """Make the new file `target` of a blob; False: it is not here any more, or was damaged and is removed now.
@@ -122,8 +137,14 @@ class Cache:
         path.unlink(missing_ok=True)
         return None
 
-    def make_room(self, keep: Collection[str], limit: int = LIMIT) -> None:
-        """Remove what was not used for longest until at most `limit` bytes are here; never what is in `keep`."""
+    def make_room(self, coming: Collection[Blob], limit: int = LIMIT) -> None:
+        """Remove what was not used for longest until all of `coming` fits: here with the rest, in `limit` bytes, and on
+        the disk, where it is copied to as well. Never what is one of them."""
+        missing = sum(blob.most for blob in coming if not self._path(blob).exists())
+        free = shutil.disk_usage(self._root).free - missing - sum(blob.most for blob in coming)
+        if not missing and free >= 0:
+            # To look at all that is here takes long, and each chunk comes by.
+            return
         found = []
         for path in self._root.glob("blobs/*/*"):
             # Another worker may remove it too.
@@ -131,6 +152,8 @@ class Cache:
                 status = path.stat()
                 found.append((status.st_mtime_ns, status.st_size, path))
         size = sum(each[1] for each in found)
+        keep = {blob.sha256 for blob in coming}
+        limit = min(limit - missing, size + free)
         for _, length, path in sorted(found):
             if size <= limit:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ ATTEMPTS = 4
 #: Seconds: the upper bound of the first random wait before the next one, doubled each time, and the longest one.
 BACKOFF_START = 0.5
 BACKOFF_LIMIT = 8.0
+
+#: Seconds that a server of the web may keep silent.
+SILENCE = 60.0
 
 _PIECE = 1 << 20
 #: Bytes that are asked for at a time where parts of an object can be asked for.
@@ -62,13 +66,12 @@ class _Fault(NamedTuple):
 def storage_url(given: str) -> str:
     """The URL that a `--storage` means; a path means a folder of this machine. Raises UsageProblem, which quotes
     nothing that may be secret."""
-    if "::" in given and "://" in given:
-        raise UsageProblem("a chain of URLs can't be a storage", _URL_HINT)
+    if not given or "\0" in given:
+        raise UsageProblem("the storage has no name", _URL_HINT)
+    given = given if "://" in given else f"file://{os.path.abspath(given)}"  # noqa: PTH100 - may have to be made yet
     found = _SCHEME.match(given)
-    if found is None:
-        if not given or "\0" in given:
-            raise UsageProblem("the storage has no name", _URL_HINT)
-        return f"file://{os.path.abspath(given)}"  # noqa: PTH100 - also of a folder that is to be made
+    if found is None or "::" in given:
+        raise UsageProblem("the storage is neither a URL nor a path without ::, which would chain URLs", _URL_HINT)
     scheme, place = found[1].lower(), given[found.end() :]
     if scheme == "file" and not place.startswith("/"):
         raise UsageProblem(f"{given} names no folder from the root", "write it like file:///folder, or as a path")
@@ -98,6 +101,8 @@ def open_storage(given: str) -> Storage:
     if scheme == "file":
         settings["auto_mkdir"] = True
     try:
+        if scheme in _READ_ONLY:
+            settings["client_kwargs"] = {"timeout": _patience()}
         system, root = _fsspec().url_to_fs(url, **settings)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
@@ -106,6 +111,13 @@ def open_storage(given: str) -> Storage:
     except ValueError as error:
         raise UsageProblem(f"{scheme}:// is no storage that is known here: {_reason(error)}", _URL_HINT) from error
     return Storage(url, system, root.rstrip("/"))
+
+
+def _patience() -> Any:
+    """How long a server of the web may take: as long as it says something. The library's own limit is of the whole."""
+    from aiohttp import ClientTimeout
+
+    return ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)
 
 
 def _fsspec() -> ModuleType:
@@ -128,6 +140,11 @@ class Storage:
         self._system = system
         self._root = root
         self._scheme = url.partition("://")[0]
+
+    @property
+    def folder(self) -> str:
+        """The folder of this machine that it is; empty: it is none."""
+        return self.url.removeprefix("file://") if self._scheme == "file" else ""
 
     def check_writable(self) -> None:
         """Raise UsageProblem for a storage that can only be read."""
@@ -178,7 +195,7 @@ class Storage:
 
         def fetch() -> str:
             digest = hashlib.sha256()
-            with self._opened(name) as source, path.open("wb") as file:
+            with self._opened(name) as source, _open_here(path) as file:
                 for piece in _pieces(source, limit + 1):
                     if cancel is not None and (why := cancel()) is not None:
                         raise Canceled(why)
@@ -246,7 +263,7 @@ class Storage:
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT),
-            retry=retry_if_exception(lambda error: not isinstance(error, _OURS) and not self._fault(error).lasting),
+            retry=retry_if_exception(self._may_pass),
             reraise=True,
         )
         try:
@@ -257,6 +274,10 @@ class Storage:
             # Each library raises errors of its own, without a base in common.
             fault = self._fault(error)
             raise StorageFailed(f"could not {what} at {self.url}: {fault.what}", fault.hint) from error
+
+    def _may_pass(self, error: BaseException) -> bool:
+        # A signal that ends the program comes here too, and is no fault.
+        return isinstance(error, Exception) and not isinstance(error, _OURS) and not self._fault(error).lasting
 
     def _fault(self, error: BaseException) -> _Fault:
         status = getattr(error, "status", None) or getattr(error, "code", None)
@@ -283,11 +304,20 @@ def _pieces(source: BinaryIO, most: int) -> Iterator[bytes]:
         yield piece
 
 
-def _write(file: BinaryIO, data: bytes, path: Path) -> None:
+def _open_here(path: Path) -> io.FileIO:
+    """Open a file of this machine, whose faults are not the storage's. Unbuffered: none of them comes late."""
     try:
-        file.write(data)
+        return path.open("wb", buffering=0)
     except OSError as error:
-        # Of this machine's disk, not of the storage.
+        raise storage_failed("write", path, error) from error
+
+
+def _write(file: io.FileIO, data: bytes, path: Path) -> None:
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
         raise storage_failed("write", path, error) from error
 
 

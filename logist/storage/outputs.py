@@ -42,14 +42,15 @@ class OutputPlace(NamedTuple):
         return f"{self.folder}/{attempt}{_RECORD}"
 
 
-def publish(place: OutputPlace, attempt: str, path: Path | None, output: Output | None) -> None:
-    """Upload the verified `output`, which is the file `path`, and then the record of it. Raises StorageFailed."""
-    record = StoredOutput(bundle=place.bundle, chunk=place.chunk, attempt=attempt)
-    if path is not None and output is not None:
-        record = record.model_copy(update={"sha256": output.sha256, "size": output.size})
-        place.storage.upload(f"{place.folder}/{output.sha256}", path)
-        if not is_untouched(path, output):
-            raise StorageFailed(f"{path.name} was changed while it was uploaded", "run the chunk again")
+def publish(place: OutputPlace, attempt: str, output: Output) -> None:
+    """Upload the verified `output`, and then the record of it. Raises StorageFailed."""
+    path = Path(output.path)
+    place.storage.upload(f"{place.folder}/{output.sha256}", path)
+    if not is_untouched(path, output):
+        raise StorageFailed(f"{path.name} was changed while it was uploaded", "run the chunk again")
+    record = StoredOutput(
+        bundle=place.bundle, chunk=place.chunk, attempt=attempt, sha256=output.sha256, size=output.size
+    )
     place.storage.write(place.record(attempt), record.model_dump_json().encode())
 
 
@@ -98,7 +99,7 @@ def bring(place: OutputPlace, attempt: str, path: Path, cancel: CancelCheck | No
         record = StoredOutput.model_validate_json(data)
     except ValidationError:
         return f"{name} is no record of an output"
-    if (record.bundle, str(record.chunk)) != (place.bundle, str(place.chunk)) or record.sha256 is None:
+    if (record.bundle, str(record.chunk)) != (place.bundle, str(place.chunk)):
         return f"{name} is the record of something else"
     return _bring(place, record.sha256, record.size, path, cancel)
 

@@ -26,11 +26,12 @@ def unpack(storage: Storage, sha256: str, cache: Cache, folder: Path) -> BundleM
     where there is no room for it.
     """
     manifest = fetch_manifest(storage, sha256, cache)
-    size = sum(file.size for file in manifest.files)
-    check_room(folder, size)
+    cache.make_room(set(map(_blob, manifest.files)))
+    check_room(folder, sum(file.size for file in manifest.files))
     left = manifest.files
     for _ in range(_TRIES):
-        _fetch_all(storage, sha256, cache, left)
+        with cache.held(sha256):
+            at_once(lambda blob: cache.fetch(storage, blob), {_blob(file) for file in left})
         left = tuple(file for file in left if not _put(file, cache, folder))
         if not left:
             _link_all(manifest, folder)
@@ -65,12 +66,6 @@ def _checked(data: bytes, source: str) -> BundleManifest:
 
 def _refused(source: str, problem: str) -> InvalidFile:
     return InvalidFile(f"{source} is not a bundle that may be unpacked: {problem}", "make it with `logist bundle`")
-
-
-def _fetch_all(storage: Storage, sha256: str, cache: Cache, files: tuple[BundledFile, ...]) -> None:
-    with cache.held(sha256):
-        at_once(lambda blob: cache.fetch(storage, blob), {_blob(file) for file in files})
-        cache.make_room({sha256, *(file.sha256 for file in files)})
 
 
 def _blob(file: BundledFile) -> Blob:
