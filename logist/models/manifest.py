@@ -148,24 +148,28 @@ class Phase(Record):
         if self.kind is PhaseKind.RENDER and self.spec is None:
             raise ValueError("a phase of kind render needs spec, the path of a render job spec in the workspace")
         if self.kind is PhaseKind.WORK:
-            for name in _OF_RENDERS:
-                if getattr(self, name) != Phase.model_fields[name].get_default(call_default_factory=True):
+            for name, default in _OF_RENDERS.items():
+                if getattr(self, name) != default:
                     raise ValueError(f'{name} is for a phase with kind = "render"')
         if self.adapter_options and self.adapter is None:
             raise ValueError("adapter_options needs adapter, the name of the place that they are for")
         return self
 
 
-_OF_RENDERS = (
-    "spec",
-    "concurrency",
-    "retries",
-    "chunk_timeout",
-    "halt",
-    "adapter",
-    "adapter_options",
-    "commit_media",
-)
+#: The fields that are for renders only, with their defaults; asked of the model once, as that is slow.
+_OF_RENDERS = {
+    name: Phase.model_fields[name].get_default(call_default_factory=True)
+    for name in (
+        "spec",
+        "concurrency",
+        "retries",
+        "chunk_timeout",
+        "halt",
+        "adapter",
+        "adapter_options",
+        "commit_media",
+    )
+}
 
 
 def in_order_of_needs(phases: Sequence[Phase]) -> tuple[Phase, ...]:
