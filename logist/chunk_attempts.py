@@ -67,6 +67,13 @@ class Attempt(NamedTuple):
     hopeless: bool = False
 
 
+class MergeAttempt(NamedTuple):
+    """An attempt at the merge that ended. `lost`: another worker should get it."""
+
+    result: MergeResult
+    lost: bool
+
+
 class Bench(NamedTuple):
     """What every command of one run has in common."""
 
@@ -197,7 +204,7 @@ def _judge_chunk(
     )
 
 
-def merge_chunks(bench: Bench) -> MergeResult:
+def merge_chunks(bench: Bench) -> MergeAttempt:
     """Run the merge command once and look at the merged file. Raises StorageFailed, and what the recorder raises."""
     spec, options = bench.spec, bench.options
     log = _log(options, "merge")
@@ -215,7 +222,7 @@ def merge_chunks(bench: Bench) -> MergeResult:
     result = _judge_merge(bench, ran, path, before, log)
     if options.recorder is not None:
         options.recorder.merged(result)
-    return result
+    return MergeAttempt(result, lost=ran.ended is Ended.LOST)
 
 
 def _judge_merge(

@@ -48,7 +48,7 @@ from logist.specs import RenderChunk, RenderSpec
 _MEDDLED = "its output was removed or written by something else after it was verified"
 #: Seconds between two looks for a request to stop while all chunks wait.
 _PACE = 0.1
-#: How often a chunk whose worker was lost is given to another one; it is not the chunk's fault.
+#: How often a chunk, or the merge, whose worker was lost is given to another one; it is not the chunk's fault.
 LOST_LIMIT = 5
 #: Seconds: the upper bound of the first random wait before another attempt, doubled each time, and the longest one.
 BACKOFF_START = 1.0
@@ -168,7 +168,8 @@ class _Run:
     def _offer(self, wanted: list[RenderChunk]) -> Iterator[None]:
         """Let a place that starts chunks by itself have all of them; nothing of them runs on afterwards."""
         batch = self._bench.batch
-        if batch is None or not wanted or self._why_drain() is not None:
+        # Also without a chunk to run: the merge of a run that died may still run there.
+        if batch is None or self._why_drain() is not None:
             yield
             return
         try:
@@ -310,9 +311,12 @@ class _Run:
             return None
         if self._why_drain() is not None:
             return None
-        result = merge_chunks(self._bench)
-        self._tell(MergeFinished(result=result))
-        return result
+        for _ in range(LOST_LIMIT + 1):
+            attempt = merge_chunks(self._bench)
+            self._tell(MergeFinished(result=attempt.result))
+            if not attempt.lost or self._why_drain() is not None:
+                break
+        return attempt.result
 
     def _did_all(self, wanted: list[RenderChunk]) -> bool:
         """Whether what was asked for was done, though a stop was asked for too."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ from logist.chunk_selection import shell_word
 from logist.chunk_state import SpecPast, SpecState, StatePaths, merge_key, open_state, read_past, state_paths
 from logist.chunks import ChunkId, ChunkStatus, Output, RunReport
 from logist.clock import Clock
-from logist.errors import ChunkFailed, ExitCode
-from logist.execution import WorkerAdapter
+from logist.durable import make_durable_folder
+from logist.errors import ChunkFailed, ExitCode, JobBusy
+from logist.execution import BatchAdapter, WorkerAdapter
 from logist.job_executor import JobExecutor
 from logist.lifecycle import JobStatus
 from logist.models.chunk_history import ChunkEnded, RunBegan
@@ -95,10 +97,12 @@ def run_spec(
 
     `merge_only` runs no chunk: it takes the outputs that are there, whoever made them, once they are verified, and
     raises ChunkFailed when one is missing; `gather` may bring them first. Raises JobBusy when another runner holds the
-    spec, and what `JobExecutor.execute` raises.
+    spec or what a dead one left runs at another place, and what `JobExecutor.execute` raises.
     """
     paths = paths or state_paths(loaded.folder, loaded.name)
+    place = adapter.name if isinstance(adapter, BatchAdapter) else ""
     with open_state(paths, clock) as state:
+        _refuse_two_places(state.past, place, paths)
         clear(paths.job, "cancel")
         clear(paths.job, "pause")
         keys = ChunkKeys(loaded.spec, loaded.folder)
@@ -111,14 +115,15 @@ def run_spec(
             taken = _outputs_of_others(loaded, missing, {} if gather is None else gather(missing))
             plan = RunPlan((), plan.done | taken.keys(), merged=False)
         options = replace(options, token=new_token())
-        _begin(state, loaded, options, plan, keys, done)
+        _begin(state, loaded, options, plan, keys, done, place)
         for chunk in loaded.spec.chunks:
             if chunk.id in taken:
                 state.taken(chunk, taken[chunk.id], of_this_spec=_is_news(past, chunk, taken[chunk.id]))
         outputs = {**{chunk: ended.output for chunk, ended in done.items() if ended.output is not None}, **taken}
-        report = JobExecutor(adapter).execute(
-            loaded.spec, replace(_completed(options, state, plan, loaded.name), outputs=outputs)
-        )
+        with _sign(paths, place):
+            report = JobExecutor(adapter).execute(
+                loaded.spec, replace(_completed(options, state, plan, loaded.name), outputs=outputs)
+            )
         if report.status is JobStatus.PENDING and pending(paths.job, "cancel") is not None:
             report = replace(report, status=JobStatus.CANCELED)
         state.end(report)
@@ -132,6 +137,7 @@ def _begin(
     plan: RunPlan,
     keys: ChunkKeys,
     done: dict[ChunkId, ChunkEnded],
+    place: str,
 ) -> None:
     chunks = loaded.spec.chunks
     state.begin(
@@ -143,12 +149,44 @@ def _begin(
             skipped_frames=sum(chunk.frame_count for chunk in chunks if chunk.id in plan.done),
             concurrency=options.concurrency,
             token=options.token,
+            outlived_by=place,
         ),
         loaded.spec,
         loaded.name,
         keys,
         done,
     )
+
+
+def _refuse_two_places(past: SpecPast, place: str, paths: StatePaths) -> None:
+    """Raise JobBusy when chunks of an earlier run go on elsewhere: they and ours would make the same files."""
+    began = past.began
+    if began is None or began.outlived_by in ("", place):
+        return
+    sign = paths.root / began.outlived_by
+    if sign.exists():
+        raise JobBusy(
+            f"Chunks of an earlier run on {began.outlived_by} may still run there.",
+            f"Run with --adapter {began.outlived_by}, which takes them over or ends them. "
+            f"If none of them can be running any more, remove {sign}.",
+        )
+
+
+@contextmanager
+def _sign(paths: StatePaths, place: str) -> Iterator[None]:
+    """The folder of a place that outlives a run is there as long as something of the run may be running there."""
+    if not place:
+        yield
+        return
+    sign = paths.root / place
+    if not sign.is_dir():
+        make_durable_folder(sign)
+    try:
+        yield
+    finally:
+        # While the place itself keeps something in it, it stays.
+        with suppress(OSError):
+            sign.rmdir()
 
 
 def _is_news(past: SpecPast, chunk: RenderChunk, output: Output) -> bool:

@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Seconds until something that starts or ends must have done so.
@@ -89,6 +90,51 @@ class Farm:
             return line.replace(" ", "") in log.read_text().replace(" ", "")
 
         wait_until(said, lambda: f"{line!r} in:\n{log.read_text()}")
+
+
+class Relay:
+    """Passes connections on to a port of this machine, at an address of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._near: list[socket.socket] = []
+        self._far: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """What clients connect to."""
+        return f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
+
+    def cut(self) -> None:
+        """End all connections with those who made them; the other side does not hear of it. New ones are taken."""
+        for one in self._near:
+            one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Take no more, and end all that there is."""
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for one in (*self._near, *self._far):
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._near.append(near)
+                self._far.append(far)
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):  # closed
+        while data := source.recv(1 << 16):
+            with suppress(BrokenPipeError):
+                target.sendall(data)
 
 
 @contextmanager

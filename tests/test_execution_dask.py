@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 
-from dask_hosts import PATIENCE, Farm, farm, kill, wait_until
+from dask_hosts import PATIENCE, Farm, Relay, farm, kill, wait_until
 from specs import counted, runs, spec, text_spec, write_spec
 
 from logist import job_executor
@@ -79,14 +79,15 @@ def pid_in(path: Path) -> int:
     return int(path.read_text())
 
 
-def await_death(pid: int) -> None:
-    def gone() -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-        except OSError:
-            return True
+def is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
-    wait_until(gone, f"process {pid} lives on")
+
+def await_death(pid: int) -> None:
+    wait_until(lambda: is_dead(pid), f"process {pid} lives on")
 
 
 def adapter_of(started: Farm, **options: str) -> AbstractContextManager[WorkerAdapter]:
@@ -319,6 +320,21 @@ def test_a_worker_that_nobody_visits_ends_its_command_within_the_fence(tmp_path:
         started.scheduler.send_signal(signal.SIGCONT)
         result = end()
     assert (result.ended, "had not heard of its submitter for 2 s" in result.detail) == (Ended.LOST, True)
+
+
+@pytest.mark.slow
+def test_a_command_is_lost_only_when_it_has_ended_though_the_scheduler_never_heard_of_the_cut(tmp_path: Path) -> None:
+    with farm(tmp_path / "farm") as started, closing(Relay(started.port)) as relay:
+        options = {"scheduler": relay.address, "fence": "4"}
+        with closing(open_adapter("dask", options)) as adapter:
+            seen = threading.Event()
+            result = in_background(adapter, shell(tmp_path, ENDLESS), on_output=lambda *_: seen.set())
+            pid = pid_in(tmp_path / "pid.")
+            # It was visited.
+            assert seen.wait(PATIENCE)
+            relay.cut()
+            assert result().ended is Ended.LOST
+            assert is_dead(pid)
 
 
 @pytest.mark.usefixtures("short_waits")

@@ -23,7 +23,8 @@ from logist.execution import BatchItem, Command, CommandResult, Ended
 from logist.execution.adapters import open_adapter
 from logist.execution.slurm import adapter, watch
 from logist.execution.slurm.client import TaskView
-from logist.execution.slurm.spool import CLOSED, claim, new_spool, read_result
+from logist.execution.slurm.follow import Follower
+from logist.execution.slurm.spool import claim, give_up, new_spool, read_result
 from logist.execution.slurm.verdict import judged
 from logist.job_executor import JobExecutor
 from logist.models.job_spec import RenderJobSpec
@@ -258,6 +259,46 @@ def test_what_a_dead_submitter_left_is_ended_when_it_is_no_longer_wanted(yard: Y
     assert (yard.folder / "out.0").read_text() == "new\n"
 
 
+def kill_while(words: list[str], there: Callable[[], object]) -> None:
+    """Run the command line, and kill it once something is there."""
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as submitter:
+        until(there, "what it is killed at")
+        submitter.kill()
+
+
+def test_a_merge_that_a_dead_submitter_left_has_ended_before_another_one_begins(yard: Yard) -> None:
+    merge = "echo $$ > pid.m; until [ -e go ]; do sleep 0.05; done; echo > all"
+    write_spec(yard.folder, spec(["true"], merge=merge, output="all"))
+    kill_while(command_line(yard.folder), lambda: any(path.read_text() for path in yard.folder.glob("pid.m")))
+    first = int((yard.folder / "pid.m").read_text())
+    write_spec(yard.folder, spec(["true"], merge=f"! kill -0 {first} && echo > all", output="all"))
+    again = subprocess.run(command_line(yard.folder), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+
+
+def test_no_other_adapter_runs_what_a_dead_submitter_left_to_slurm(yard: Yard, tmp_path: Path) -> None:
+    write_spec(yard.folder, held(1))
+    spool = ["--adapter-option", f"spool={tmp_path / 'spool'}"]
+    words = command_line(yard.folder, *spool)
+    kill_while(words, (yard.folder / "pid.0").exists)
+    here = subprocess.run([*words[:6], "--adapter", "local"], capture_output=True, text=True, check=False, timeout=60)
+    assert "Chunks of an earlier run on slurm may still run there." in here.stderr
+    assert runs(yard.folder, 0) == 1
+    (yard.folder / "go").touch()
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+    assert runs(yard.folder, 0) == 1
+    # Nothing of it is left there.
+    here = subprocess.run([*words[:6], "--adapter", "local"], capture_output=True, text=True, check=False)
+    assert here.returncode == 0, here.stderr
+
+
+def test_a_run_that_slurm_refused_keeps_no_other_adapter_from_it(yard: Yard) -> None:
+    write_spec(yard.folder, spec(["true"]))
+    words = command_line(yard.folder, "--adapter-option", "partition=nowhere")
+    assert subprocess.run(words, capture_output=True, check=False).returncode != 0
+    assert subprocess.run([*words[:6], "--adapter", "local"], capture_output=True, check=False).returncode == 0
+
+
 def test_an_array_whose_number_was_never_written_down_is_found_by_its_name(yard: Yard) -> None:
     write_spec(yard.folder, held(2))
     words = command_line(yard.folder, "--concurrency=2")
@@ -270,6 +311,22 @@ def test_an_array_whose_number_was_never_written_down_is_found_by_its_name(yard:
     (yard.folder / "go").touch()
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
     assert [runs(yard.folder, number) for number in range(2)] == [1, 1]
+
+
+def test_results_that_slurm_has_forgotten_the_array_of_are_taken(yard: Yard) -> None:
+    write_spec(yard.folder, held(2))
+    words = command_line(yard.folder, "--concurrency=2")
+    kill_while(words, lambda: all((yard.folder / f"pid.{number}").exists() for number in range(2)))
+    (yard.folder / "go").touch()
+    (spool,) = yard.folder.glob(".logist/job.json/slurm/*")
+    until(lambda: all((spool / f"{number}.result").exists() for number in range(2)), "both to end")
+    # It never knew one of this name. Nor may the number be used: Slurm gives them again.
+    forgotten = spool.rename(spool.with_name("logist-forgotten"))
+    (forgotten / "array.json").write_text('{"size":2,"job":""}')
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert [runs(yard.folder, number) for number in range(2)] == [1, 1]
+    assert not forgotten.exists()
 
 
 def test_a_task_that_slurm_starts_again_has_one_result_and_burns_no_retry(yard: Yard) -> None:
@@ -287,6 +344,19 @@ def test_a_task_that_slurm_starts_again_has_one_result_and_burns_no_retry(yard: 
     report = started()
     assert (report.status, ends(report)) == ("SUCCESS", {0: "done"})
     assert (yard.folder / "out.0").read_text() == "made\n"
+
+
+def test_a_task_that_waits_to_be_started_again_is_out_of_the_queue_when_a_request_to_stop_was_met(yard: Yard) -> None:
+    asked = threading.Event()
+    started = yard.start(held(1), cancel=lambda: "enough" if asked.is_set() else None)
+    yard.has("pid.0")
+    (job,) = yard.site.queue("%i")
+    yard.site.call("scontrol", "requeue", job)
+    until(lambda: yard.site.queue("%T %r") == ["PENDING BeginTime"], "the task to wait again")
+    until(lambda: list(yard.folder.glob("state/slurm/*/0.stopped")), "its first start to have been stopped")
+    asked.set()
+    assert started().status == "PENDING"
+    assert yard.site.queue("%i %T") == []
 
 
 def test_a_task_on_a_node_that_was_given_up_is_ended_when_it_runs_elsewhere(yard: Yard) -> None:
@@ -352,6 +422,11 @@ def test_a_partition_that_is_not_there_is_an_error_before_anything_runs(yard: Ya
     assert list(yard.folder.glob(".*unfinished")) == []
 
 
+def test_options_of_sbatch_do_not_rename_the_array(yard: Yard) -> None:
+    report = yard.run(spec(["[ $SLURM_JOB_NAME != mine ]"]), adapter_options={"extra": "-Jmine -a3-5"})
+    assert report.status == "SUCCESS", report.reason
+
+
 def test_an_operator_is_told_why_slurm_lets_chunks_wait(yard: Yard) -> None:
     asked = threading.Event()
     started = yard.start(
@@ -404,6 +479,17 @@ def test_a_folder_for_messages_can_be_given_and_is_left_empty(yard: Yard, tmp_pa
     assert report.status == "SUCCESS"
     assert "0.order" in (yard.folder / "seen").read_text().split()
     assert list(spool.iterdir()) == []
+
+
+def test_a_folder_for_messages_that_others_may_write_to_is_refused(yard: Yard, tmp_path: Path) -> None:
+    spool = {"spool": str(tmp_path / "spool")}
+    yard.run(spec(["ls spool > seen"]), adapter_options=spool)
+    planted = tmp_path / "spool" / (yard.folder / "seen").read_text().strip()
+    planted.mkdir(parents=True)
+    planted.chmod(0o777)
+    with pytest.raises(UsageProblem, match="not yours alone"):
+        yard.run(spec([counted(1, "true")]), adapter_options=spool)
+    assert runs(yard.folder, 1) == 0
 
 
 def test_what_slurm_says_to_a_task_wins_and_the_rest_is_the_submitters(
@@ -513,11 +599,43 @@ def test_a_task_that_has_ended_or_was_given_up_does_nothing_when_it_is_started_a
             assert start.wait(30) == 0
     assert (tmp_path / "runs").read_text() == "run\n"
     other = Tasks(tmp_path, "echo other >> runs")
-    claim(other.spool, 0, CLOSED)
+    give_up(other.spool, 0)
+    # A start that had looked before.
+    claim(other.spool, 0, "late")
     with other.start() as start:
         assert start.wait(30) == 0
     assert (tmp_path / "runs").read_text() == "run\n"
     assert other.result() is None
+
+
+def test_what_a_second_start_prints_is_not_taken_for_more_of_the_first_ones(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    tasks = Tasks(tmp_path, "echo run >> runs; echo start $(wc -l < runs); until [ -e go ]; do sleep 0.05; done")
+    command = Command(cwd=tmp_path, env={}, shell="true", stdout_log=log, one_stream=True)
+    printed = tasks.spool.stream(0, "stdout")
+    with Follower(command, tasks.spool, 0, None) as follower, tasks.start() as first:
+        until(lambda: printed.exists() and printed.read_text() == "start 1\n", "the first start")
+        follower.look()
+        first.terminate()
+        assert first.wait(30) == 143
+        with tasks.start() as second:
+            until(lambda: printed.exists() and printed.read_text() == "start 2\n", "the second start")
+            follower.look()
+            assert log.read_text() == "start 2\n"
+            # While the first one's file is there, its number can't be the second one's.
+            assert printed.with_name("0.stdout.before").read_text() == "start 1\n"
+            (tmp_path / "go").touch()
+            assert second.wait(30) == 0
+
+
+def test_why_a_task_could_not_run_its_command_is_its_last_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tasks = Tasks(tmp_path, "true")
+    tasks.spool.order(0).write_text("{}")
+    with tasks.start() as start:
+        assert start.wait(30) == 1
+    assert capfd.readouterr().err.splitlines() == ["the command is not JSON"]
 
 
 def test_a_task_that_is_told_to_end_kills_its_command_and_has_no_result(tmp_path: Path) -> None:
@@ -571,7 +689,7 @@ def test_each_state_of_slurm_means_something_for_the_command(
     state: str, started: bool, ended: Ended, exit_code: int | None
 ) -> None:
     known = CommandResult(Ended.LOST, None, 1.5)
-    result = judged(TaskView(state, node="n17", limit="5:00"), known, started=started, why_not="no python")
+    result = judged(TaskView(state, node="n17", limit="5:00"), known, started=started, last_word="no python")
     assert (result.ended, result.exit_code, result.duration) == (ended, exit_code, 1.5)
     assert result.detail
 
@@ -584,6 +702,7 @@ def test_each_state_of_slurm_means_something_for_the_command(
         ({"time": "1\n2"}, "time"),
         ({"extra": "--mem=1G '"}, "extra"),
         ({"extra": "--array=1-3"}, "--array"),
+        ({"extra": "-M other"}, "-M"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, str], words: str) -> None:

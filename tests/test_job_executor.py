@@ -24,6 +24,7 @@ from logist.chunks import (
     ChunkStatus,
     Evidence,
     Halt,
+    MergeFinished,
     Notice,
     RunReport,
 )
@@ -258,6 +259,14 @@ def test_a_chunk_is_given_up_after_its_retries(yard: Yard) -> None:
     report = yard.run(spec([counted(0, "exit 3")]), retries=2)
     assert report.status == "INTERVENTION_REQUIRED"
     assert runs(yard.folder, 0) == 3
+
+
+def test_a_merge_whose_worker_is_lost_is_made_again(yard: Yard) -> None:
+    merge = "[ -e once ] && echo > all || { touch once; kill -9 $PPID; sleep 60; }"
+    report = yard.run(spec(["true"], merge=merge, output="all"))
+    assert report.status == "SUCCESS", report.reason
+    merges = [event.result.status for event in yard.events if isinstance(event, MergeFinished)]
+    assert merges == [ChunkStatus.FAILED, ChunkStatus.DONE]
 
 
 def test_a_lost_worker_burns_no_retry(yard: Yard) -> None:

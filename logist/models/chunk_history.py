@@ -29,6 +29,8 @@ class RunBegan(NamedTuple):
     concurrency: int
     #: In the environment of every command of the run, as LOGIST_RUN_TOKEN.
     token: str
+    #: The adapter, where what it was given goes on when the run is killed.
+    outlived_by: str = ""
     type: Literal["run_began"] = "run_began"
 
 

@@ -287,11 +287,14 @@ class Session:
     async def _end_given_up(self, errand: Errand) -> None:
         """We gave it up, as it is over; or Dask did, and then a worker that can't be reached may still run it."""
         if not errand.over:
+            if not errand.canceled:
+                # One that can be reached again is told to end it, and not that its submitter still lives.
+                errand.lost = errand.lost or _CUT_OFF
             await asyncio.sleep(self._time_to_end)
-        if errand.canceled and not errand.lost:
+        if errand.canceled and errand.lost in ("", _CUT_OFF):
             errand.end(Ended.CANCELED, errand.canceled)
         else:
-            errand.end(Ended.LOST, errand.lost or _CUT_OFF)
+            errand.end(Ended.LOST, errand.lost)
 
     def _give_up(self, errand: Errand) -> None:
         """It is over, and nothing will come home."""

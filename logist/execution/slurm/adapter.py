@@ -30,11 +30,10 @@ from logist.execution.adapters import AdapterOptions, refuse_unknown
 from logist.execution.slurm.client import ArrayOrder, ArrayView, ControllerAway, SlurmClient, TaskView
 from logist.execution.slurm.follow import Follower
 from logist.execution.slurm.spool import (
-    CLOSED,
     Record,
     Spool,
-    claim,
-    claimed_by,
+    give_up,
+    make_private_folder,
     meaning_of,
     new_spool,
     read_meaning,
@@ -61,7 +60,10 @@ _OPTIONS = {
     "exclude": "--exclude",
 }
 #: Options of sbatch that would take away what this adapter rests on.
-_RESERVED = ("--array", "-a", "--job-name", "-J", "--export", "--export-file", "--wrap", "--parsable", "--wait", "-W")
+_RESERVED = (
+    *("--array", "-a", "--job-name", "-J", "--export", "--export-file", "--wrap", "--parsable", "--wait", "-W"),
+    *("--clusters", "-M"),
+)
 #: Seconds between two looks at a request to cancel, and at what a command prints.
 _CANCEL_PACE = 0.05
 _FOLLOW_PACE = 0.25
@@ -107,7 +109,7 @@ class SlurmAdapter:
         left = [] if terms.folder is None else _left_in(self._folder(terms.folder), self._client)
         found = _usable(left, items)
         self._dismiss([one.array for one in left], frozenset(found.values()))
-        self._adopted = tuple({task.array: None for task in found.values()})
+        self._adopted = tuple({task.array: None for task in found.values() if task.ended_at is None})
         self._tasks = {_key(items[place].command): task for place, task in found.items()}
         for array in self._adopted:
             self._client.throttle(array.job, terms.at_once)
@@ -194,10 +196,15 @@ class SlurmAdapter:
     # --- Submitting ---
 
     def _folder(self, wanted: Path) -> Path:
-        """Where arrays of the folder `wanted` are: of one that was given, a part of their own."""
+        """Where arrays of the folder `wanted` are: of one that was given, a part of their own.
+
+        Raises UsageProblem when somebody else made that part, StorageFailed.
+        """
         if self._own_folder is None:
             return wanted
-        return self._own_folder / hashlib.sha256(os.fsencode(wanted.absolute())).hexdigest()[:16]
+        part = self._own_folder / hashlib.sha256(os.fsencode(wanted.absolute())).hexdigest()[:16]
+        make_private_folder(part)
+        return part
 
     def _send(self, array: Array) -> None:
         """Submit an array, or find that it was submitted after all. Raises LogistError, StorageFailed."""
@@ -217,6 +224,8 @@ class SlurmAdapter:
             raise
         write_record(array.spool, Record(len(array.items), job))
         array.job = job
+        # They are in the spool now, and may be thousands.
+        array.items = ()
         self._watch.add(array)
 
     def _order(self, array: Array, spool: Spool) -> ArrayOrder:
@@ -285,23 +294,23 @@ class SlurmAdapter:
 
     def _outcome(self, task: Task) -> CommandResult:
         path = task.spool.result(task.index)
-        result = read_result(path)
+        result, started = read_result(path), task.started
         if result is None:
-            # Slurm, or a node that was cut off, may come back to it: nobody waits any more.
-            claim(task.spool, task.index, CLOSED)
+            # Slurm, or a node that was cut off, may come back to it: nobody waits any more. That looks like a start.
+            give_up(task.spool, task.index)
             result = read_result(path)
         if result is None:
-            return self._without_result(task)
+            return self._without_result(task, started=started)
         if result.exit_code == _KILLED and self._watch.final_state(task, _STATE_PATIENCE) == "OUT_OF_MEMORY":
             return result._replace(detail=OUT_OF_MEMORY)
         return result
 
-    def _without_result(self, task: Task) -> CommandResult:
+    def _without_result(self, task: Task, *, started: bool) -> CommandResult:
         stopped = read_result(task.spool.stopped(task.index))
         ran = stopped or CommandResult(Ended.LOST, None, 0.0)
-        if task.end_why or (self._watch.withdrawn and not task.started):
+        if task.end_why or (self._watch.withdrawn and not started):
             return ran._replace(ended=Ended.CANCELED, detail=task.end_why or _STOPPED)
-        return judged(task.view or TaskView("UNKNOWN"), ran, started=task.started, why_not=_why_not(task))
+        return judged(task.view or TaskView("UNKNOWN"), ran, started=started, last_word=_last_word(task))
 
     def _dismiss(self, arrays: Sequence[Array], kept: frozenset[Task]) -> None:
         """End what nobody wants of arrays that a dead run left. Raises JobBusy when that can't be done."""
@@ -309,13 +318,9 @@ class SlurmAdapter:
         for array in arrays:
             unwanted = [task for task in array.tasks if task not in kept]
             for task in unwanted:
-                claim(task.spool, task.index, CLOSED)
-            if array.job:
-                self._watch.add(array)
-                ending += unwanted
-            elif array.spool is not None and kept.isdisjoint(array.tasks):
-                # Slurm knows nothing of it.
-                remove_spool(array.spool)
+                give_up(task.spool, task.index)
+            self._watch.add(array)
+            ending += unwanted
         self._watch.end(ending, "another run took its place")
         if not self._watch.await_end(ending, _END_PATIENCE):
             raise JobBusy(
@@ -323,7 +328,7 @@ class SlurmAdapter:
                 "Look at it with squeue, and run again once it is gone.",
             )
         for array in arrays:
-            if array.job and kept.isdisjoint(array.tasks):
+            if kept.isdisjoint(array.tasks):
                 self._forget(array)
 
     def _forget(self, array: Array, patience: float = _END_PATIENCE) -> None:
@@ -403,7 +408,11 @@ def _left_in(folder: Path, client: SlurmClient) -> list[_Left]:
             remove_spool(spool)
             continue
         view = views.get(spool.name)
-        array = new_array(record.size, spool=spool, job=record.job if view is None else view.job)
+        # The number of one that Slurm has forgotten may be another job's by now, and nothing of it is left to end.
+        array = new_array(record.size, spool=spool, job=spool.name if view is None else view.job)
+        if view is None:
+            for task in array.tasks:
+                task.ended_at = -math.inf
         left.append(_Left(array, view))
     return left
 
@@ -425,19 +434,19 @@ def _is_of_use(task: Task, view: ArrayView | None) -> bool:
     result = read_result(task.spool.result(task.index))
     if result is not None:
         return result.ok
-    if task.spool.closed.exists():
+    if task.spool.closed.exists() or task.spool.given_up(task.index).exists():
         return False
     seen = None if view is None else view.tasks.get(task.index)
-    return seen is not None and seen.live and claimed_by(task.spool, task.index) != CLOSED
+    return seen is not None and seen.live
 
 
-def _why_not(task: Task) -> str:
-    """Why a task could not run its command, in its own words."""
+def _last_word(task: Task) -> str:
+    """Why a task could not run its command, as it said itself."""
     try:
         words = task.spool.task_log(task.index).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         words = ""
-    return words.rpartition("\n")[2][-_LONGEST:] or f"is the folder {task.spool.root} shared with the nodes?"
+    return words.rpartition("\n")[2][-_LONGEST:]
 
 
 def _never() -> None:

@@ -29,7 +29,7 @@ _LIVE = frozenset(
 #: What the controller's absence looks like, in the words of Slurm's programs.
 _AWAY = re.compile(r"contact slurm controller|Socket timed out|Connection refused|Zero Bytes|Resource temporarily")
 _FORMAT = "%j|%F|%K|%T|%l|%N|%r"
-#: How many tasks are named on one command line.
+#: How many tasks or arrays are named on one command line.
 _NAMED = 1000
 #: A bigger array than this is of no use, whatever Slurm takes.
 _LARGEST = 10_000
@@ -95,14 +95,15 @@ class SlurmClient:
     def submit(self, order: ArrayOrder) -> str:
         """Submit an array; Slurm's number for it. Raises LogistError when Slurm refuses it."""
         words = [
-            "--parsable",
-            f"--job-name={order.name}",
-            f"--array=0-{order.size - 1}%{order.at_once}",
             "--ntasks=1",
             "--requeue",
             "--chdir=/",
             "--output=/dev/null",
             *order.words,
+            # The last one counts.
+            "--parsable",
+            f"--job-name={order.name}",
+            f"--array=0-{order.size - 1}%{order.at_once}",
             # All of what `sbatch` itself gets, and that is an allow-list. NONE would have each task log in first.
             "--export=ALL",
         ]
@@ -120,13 +121,13 @@ class SlurmClient:
 
     def look(self, names: Iterable[str]) -> dict[str, ArrayView]:
         """What Slurm still knows of the arrays of these names. Raises LogistError."""
-        wanted = ",".join(names)
-        if not wanted:
-            return {}
-        printed = self._run(
-            "squeue", "--noheader", "--array", "--states=all", f"--name={wanted}", f"--format={_FORMAT}"
-        )
-        return _read_queue(printed)
+        wanted = tuple(names)
+        found: dict[str, ArrayView] = {}
+        for start in range(0, len(wanted), _NAMED):
+            # Without --all it leaves out the tasks in partitions that the site hides.
+            words = ("--all", "--noheader", "--array", "--states=all", f"--format={_FORMAT}")
+            found |= _read_queue(self._run("squeue", *words, f"--name={','.join(wanted[start : start + _NAMED])}"))
+        return found
 
     def cancel(self, ids: Sequence[str], *, pending: bool = False) -> None:
         """Cancel jobs or tasks ("12", "12_3"), or what of them has not started. Raises ControllerAway.
@@ -185,7 +186,11 @@ def _read_queue(printed: str) -> dict[str, ArrayView]:
     jobs: dict[str, str] = {}
     tasks: dict[str, dict[int, TaskView]] = {}
     for line in printed.splitlines():
-        name, job, index, state, limit, node, reason = line.strip().split("|", 6)
+        fields = line.strip().split("|", 6)
+        if len(fields) < 7:
+            # Where several clusters are asked, a line says which one it is.
+            continue
+        name, job, index, state, limit, node, reason = fields
         jobs[name] = job
         seen = tasks.setdefault(name, {})
         # Tasks that were canceled before they started are listed together, without their numbers.

@@ -6,10 +6,9 @@ from what a command prints.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from logist.durable import replace_file, storage_failed, to_json
-from logist.errors import InvalidFile
+from logist.errors import InvalidFile, UsageProblem
 from logist.execution import BatchItem, Command, CommandResult
 from logist.execution.shipping import pack_command, pack_result, unpack_command, unpack_result
 
@@ -75,6 +74,10 @@ class Spool(NamedTuple):
         """The `Order`. It holds the command's environment: only its owner may read it."""
         return self.root / f"{index}.order"
 
+    def given_up(self, index: int) -> Path:
+        """There when the task may not run any more. A claim alone could be replaced by a start that looked before."""
+        return self.root / f"{index}.{CLOSED}"
+
     def claim(self, index: int) -> Path:
         """Which start of the task may run: Slurm starts it again on another node while the first may still run."""
         return self.root / f"{index}.claim"
@@ -94,6 +97,25 @@ class Spool(NamedTuple):
     def task_log(self, index: int) -> Path:
         """What the task itself printed: why it could not run the command."""
         return self.root / f"{index}.task"
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make sure that a folder is there in which nobody else can put anything.
+
+    Raises UsageProblem when others can: they could have our nodes run their commands. Raises StorageFailed.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+    except OSError as error:
+        raise storage_failed("write", folder, error) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise UsageProblem(
+            f"The folder {folder} is not yours alone: others may write there.",
+            "Remove it, or give another folder as the option spool.",
+        )
 
 
 def new_spool(folder: Path, items: Sequence[BatchItem]) -> Spool:
@@ -117,6 +139,9 @@ def spools(folder: Path) -> list[Spool]:
 
 def remove_spool(spool: Spool) -> None:
     """Remove what is no longer needed. A task that comes too late finds nothing to do."""
+    # Slow to import, as each task on its node would: only the submitter removes and compares.
+    import shutil
+
     # What can't be removed, because a file system still shows a file that is open elsewhere, is no reason to fail.
     shutil.rmtree(spool.root, ignore_errors=True)
     above = spool.root.parent
@@ -128,6 +153,8 @@ def remove_spool(spool: Spool) -> None:
 
 def meaning_of(item: BatchItem) -> Meaning:
     """What a command is for. Its environment doesn't count, as it doesn't for a chunk that is done."""
+    import hashlib
+
     command = pack_command(replace(item.command, env={}, marker=None))
     return Meaning(hashlib.sha256(command + item.purpose.encode()).hexdigest(), item.inputs)
 
@@ -177,6 +204,16 @@ def claim(spool: Spool, index: int, owner: str) -> None:
         unnamed.replace(path)
     except OSError as error:
         raise storage_failed("write", path, error) from error
+
+
+def give_up(spool: Spool, index: int) -> None:
+    """Nobody may run the task any more, and whoever does has to stop. Raises StorageFailed."""
+    try:
+        spool.given_up(index).touch()
+    except OSError as error:
+        raise storage_failed("write", spool.given_up(index), error) from error
+    # Over a network a file that is replaced is seen sooner than one that is new.
+    claim(spool, index, CLOSED)
 
 
 def claimed_by(spool: Spool, index: int) -> str:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -39,9 +39,9 @@ def main() -> int:
         signal.signal(number, stop.set)
     try:
         return run_task(Spool(Path(sys.argv[1])), int(os.environ["SLURM_ARRAY_TASK_ID"]), os.environ, stop)
-    except LogistError as error:
+    except (LogistError, OSError, ValueError) as error:
         # The task's log: see `Spool.task_log`.
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write(f"{error}\n")
         return 1
 
 
@@ -65,6 +65,10 @@ def run_task(spool: Spool, index: int, environ: Mapping[str, str], stop: StopFla
         return 0
     guard = _Guard(spool, index, stop)
     claim(spool, index, guard.owner)
+    if spool.given_up(index).exists():
+        return 0
+    # An earlier start's: this one has not been stopped.
+    spool.stopped(index).unlink(missing_ok=True)
     with closing(LocalWorkerAdapter()) as adapter:
         adapter.prepare(1)
         result = _run(adapter, spool, index, environ, guard)
@@ -117,8 +121,10 @@ class _Streams:
         self._files: dict[str, BinaryIO] = {}
         self._stack = stack
         for path in self._paths.values():
-            # Those of another start. Not emptied: who follows them has to see that it is another file.
-            path.unlink(missing_ok=True)
+            # Those of another start. Neither emptied nor removed: who follows them has to see that it is another file,
+            # and the number of a file that is gone is given again.
+            with suppress(FileNotFoundError):
+                path.replace(path.with_name(f"{path.name}.before"))
 
     def take(self, name: str, data: bytes) -> None:
         """More of a stream has come."""

@@ -10,11 +10,11 @@ from logist.execution.slurm.client import TaskView
 OUT_OF_MEMORY = "Slurm killed it: it used more memory than it had asked for (--adapter-option memory=)"
 
 
-def judged(view: TaskView, ran: CommandResult, *, started: bool, why_not: str) -> CommandResult:
+def judged(view: TaskView, ran: CommandResult, *, started: bool, last_word: str) -> CommandResult:
     """The result of a command that Slurm's `view` is of, once it is no longer live.
 
-    `ran` is what is known of it otherwise; `started` says that a node began with it, `why_not` why it may have failed
-    to run it. LOST is what another worker should do again: a node that failed is no fault of the command.
+    `ran` is what is known of it otherwise; `started` says that a node began with it, `last_word` what the task itself
+    printed last. LOST is what another worker should do again: a node that failed is no fault of the command.
     """
     where = f" on {view.node}" if view.node else ""
     match view.state:
@@ -29,9 +29,11 @@ def judged(view: TaskView, ran: CommandResult, *, started: bool, why_not: str) -
         case "CANCELLED":
             return ran._replace(ended=Ended.NOT_STARTED, detail="somebody else canceled it in Slurm before it started")
         case "COMPLETED" | "FAILED" if not started:
-            return ran._replace(ended=Ended.NOT_STARTED, detail=f"Slurm could not run it{where}: {why_not}")
+            why = last_word or "is the folder of the spec shared with the nodes?"
+            return ran._replace(ended=Ended.NOT_STARTED, detail=f"Slurm could not run it{where}: {why}")
         case "COMPLETED" | "FAILED":
-            return ran._replace(ended=Ended.LOST, detail=f"it ended{where} without a result")
+            why = f": {last_word}" if last_word else ""
+            return ran._replace(ended=Ended.LOST, detail=f"it ended{where} without a result{why}")
     return ran._replace(ended=Ended.LOST, detail=f"Slurm ended it{where}: {view.state}")
 
 

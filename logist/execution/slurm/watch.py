@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from logist.errors import LogistError
 from logist.execution import BatchItem
 from logist.execution.slurm.client import ArrayView, SlurmClient, TaskView
-from logist.execution.slurm.spool import CLOSED, Spool, claim
+from logist.execution.slurm.spool import Spool, give_up
 
 #: Seconds between two looks at the folder, and between two calls of squeue: the first ones, and in quiet times.
 SCAN_PACE = (0.05, 1.0)
@@ -33,7 +33,7 @@ _LONG = 60.0
 class Array:
     """An array. Without a `spool` nothing was done about it yet; without a `job` it was not submitted."""
 
-    #: What it is to do, where this run submits it.
+    #: What it is to do, until this run has submitted it.
     items: Sequence[BatchItem]
     spool: Spool | None
     job: str
@@ -57,6 +57,8 @@ class Task:
     asked_for: bool = False
     #: Why it is to end; empty while it is not.
     end_why: str = ""
+    #: Slurm was told to cancel it when no start of it had been stopped yet: one that is now has no successor.
+    cancel_came_first: bool = False
     #: What is in the folder: the ends of its files' names.
     files: frozenset[str] = frozenset()
     #: What Slurm said last; None: nothing yet.
@@ -87,7 +89,7 @@ class Task:
         """Nothing of it runs or is going to; its result, if there is one, is in the folder."""
         if "result" in self.files:
             return True
-        if "stopped" in self.files and self.end_why:
+        if "stopped" in self.files and self.cancel_came_first:
             return True
         if self.ended_at is None:
             return False
@@ -101,9 +103,13 @@ class Task:
     def seen(self, view: ArrayView | None, now: float) -> None:
         """Take what Slurm says now; None: it doesn't know the array."""
         seen = None if view is None else view.tasks.get(self.index)
-        self.quiet = 0 if seen is not None and seen.live else self.quiet + 1
-        # One look can fall between the end of a task and its coming back into the queue.
-        self.ended_at = (self.ended_at or now) if self.quiet > 1 else None
+        if seen is not None and seen.live:
+            self.quiet, self.ended_at = 0, None
+        else:
+            # One look can fall between the end of a task and its coming back into the queue.
+            self.quiet += 1
+            if self.quiet > 1 and self.ended_at is None:
+                self.ended_at = now
         if seen is not None:
             self.view = seen
         elif view is not None and not self.started:
@@ -298,7 +304,7 @@ class Watch:
             self.tell_once(problem.message)
             for task in ending:
                 # Whoever runs it looks there.
-                claim(task.spool, task.index, CLOSED)
+                give_up(task.spool, task.index)
         self._queue_due = 0.0
         self._queue_pace = QUEUE_PACE[0]
 
@@ -316,6 +322,8 @@ class Watch:
                         if not task.awaited:
                             task.end_why = task.end_why or "the run was stopped"
                 ending += [task for task in alive if task.end_why]
+            for task in ending:
+                task.cancel_came_first |= "stopped" not in task.files
         return waiting, ending
 
     def _ask(self) -> None:
