@@ -27,6 +27,8 @@ _LIVE = frozenset(
     )
 )
 #: What the controller's absence looks like, in the words of Slurm's programs.
+#: Variables of the submitter that mean something else here.
+_NOT_OURS = ("TMPDIR", "SBATCH_WAIT")
 _AWAY = re.compile(r"contact slurm controller|Socket timed out|Connection refused|Zero Bytes|Resource temporarily")
 _FORMAT = "%j|%F|%K|%T|%l|%N|%r"
 #: How many tasks or arrays are named on one command line.
@@ -177,9 +179,9 @@ class SlurmClient:
         )
 
     def _environment(self) -> dict[str, str]:
-        # What Slurm sets in a job of its own must not tell a new one what to be.
+        # What Slurm sets in a job of its own must not tell a new one what to be, and sbatch must not wait for the array.
         site = (name for name in self._environ if name.startswith(("SBATCH_", "SLURM_CONF", "SLURM_CLUSTERS")))
-        return {name: value for name, value in inherited(self._environ, site).items() if name != "TMPDIR"}
+        return {name: value for name, value in inherited(self._environ, site).items() if name not in _NOT_OURS}
 
 
 def _read_queue(printed: str) -> dict[str, ArrayView]:
