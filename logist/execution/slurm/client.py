@@ -26,9 +26,9 @@ _LIVE = frozenset(
         *("RESIZING", "RESV_DEL_HOLD", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"),
     )
 )
-#: What the controller's absence looks like, in the words of Slurm's programs.
-#: Variables of the submitter that mean something else here.
+#: Variables of the submitter that mean something else here: sbatch is not to wait for the array.
 _NOT_OURS = ("TMPDIR", "SBATCH_WAIT")
+#: What the controller's absence looks like, in the words of Slurm's programs.
 _AWAY = re.compile(r"contact slurm controller|Socket timed out|Connection refused|Zero Bytes|Resource temporarily")
 _FORMAT = "%j|%F|%K|%T|%l|%N|%r"
 #: How many tasks or arrays are named on one command line.
@@ -179,7 +179,7 @@ class SlurmClient:
         )
 
     def _environment(self) -> dict[str, str]:
-        # What Slurm sets in a job of its own must not tell a new one what to be, and sbatch must not wait for the array.
+        # What Slurm sets in a job of its own must not tell a new one what to be.
         site = (name for name in self._environ if name.startswith(("SBATCH_", "SLURM_CONF", "SLURM_CLUSTERS")))
         return {name: value for name, value in inherited(self._environ, site).items() if name not in _NOT_OURS}
 
