@@ -57,6 +57,14 @@ class Site(NamedTuple):
         until(lambda: self.queue("%T %r", f"--jobs={job}") == ["PENDING BeginTime"], "the task to wait again")
         self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
+    def clear(self) -> None:
+        """Cancel all there is, and have both nodes back."""
+        self.call("scancel", "--signal=KILL", "--full", "--state=RUNNING")
+        self.call("scancel", "--state=PENDING")
+        for node in NODES:
+            self.call("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        until(lambda: not self.queue(), "the queue to be empty")
+
     def nodes_are_idle(self) -> bool:
         """Nothing runs, and both nodes take work."""
         return self.call("sinfo", "--noheader", "--format=%T", "--Node", "--partition=main").split() == ["idle"] * len(

@@ -121,7 +121,12 @@ class Yard:
 @pytest.fixture
 def yard(tmp_path: Path, site: Site, slurm_conf: None) -> Iterator[Yard]:
     yield Yard(tmp_path, site)
-    until(lambda: not site.queue(), "the test's jobs to be gone")
+    try:
+        until(lambda: not site.queue(), "the test's jobs to be gone")
+    except AssertionError:
+        # Of a test that failed half way; the next ones need its nodes.
+        site.clear()
+        raise
 
 
 def ends(report: RunReport) -> dict[Any, str]:
@@ -129,7 +134,10 @@ def ends(report: RunReport) -> dict[Any, str]:
 
 
 #: A chunk that says that it runs, in which process, and goes on until the test says so.
-HELD = "echo $$ > pid.$LOGIST_CHUNK; until [ -e go ]; do sleep 0.05; done; echo made > out.$LOGIST_CHUNK"
+HELD = (
+    "echo $$ > .$LOGIST_CHUNK; mv .$LOGIST_CHUNK pid.$LOGIST_CHUNK;"
+    " until [ -e go ]; do sleep 0.05; done; echo made > out.$LOGIST_CHUNK"
+)
 
 
 def held(count: int, **extra: Any) -> dict[str, Any]:
@@ -267,7 +275,7 @@ def kill_while(words: list[str], there: Callable[[], object]) -> None:
 
 
 def test_a_merge_that_a_dead_submitter_left_has_ended_before_another_one_begins(yard: Yard) -> None:
-    merge = "echo $$ > pid.m; until [ -e go ]; do sleep 0.05; done; echo > all"
+    merge = "echo $$ > .m; mv .m pid.m; until [ -e go ]; do sleep 0.05; done; echo > all"
     write_spec(yard.folder, spec(["true"], merge=merge, output="all"))
     kill_while(command_line(yard.folder), lambda: any(path.read_text() for path in yard.folder.glob("pid.m")))
     first = int((yard.folder / "pid.m").read_text())
@@ -639,7 +647,7 @@ def test_why_a_task_could_not_run_its_command_is_its_last_word(
 
 
 def test_a_task_that_is_told_to_end_kills_its_command_and_has_no_result(tmp_path: Path) -> None:
-    tasks = Tasks(tmp_path, "echo $$ > pid; sleep 60")
+    tasks = Tasks(tmp_path, "echo $$ > .pid; mv .pid pid; sleep 60")
     with tasks.start() as start:
         until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the start")
         start.terminate()
