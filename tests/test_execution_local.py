@@ -648,6 +648,7 @@ def test_helpers_do_not_show_the_environment_of_the_runner(adapter: LocalWorkerA
 def spawn(bench: Bench, source: str, *, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [PYTHON, "-I", "-S", "-c", source],
+        cwd=bench.folder,
         env=bench.env,
         stdout=subprocess.PIPE,
         start_new_session=True,
