@@ -61,8 +61,10 @@ class Site(NamedTuple):
         """Cancel all there is, and have both nodes back."""
         self.call("scancel", "--signal=KILL", "--full", "--state=RUNNING")
         self.call("scancel", "--state=PENDING")
-        for node in NODES:
-            self.call("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        states = self.call("sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %T")
+        for node, state in map(str.split, states.splitlines()):
+            if state.startswith(("down", "drain")):
+                self.call("scontrol", "update", f"NodeName={node}", "State=RESUME")
         until(lambda: not self.queue(), "the queue to be empty")
 
     def nodes_are_idle(self) -> bool:
