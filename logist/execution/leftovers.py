@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ _PATIENCE = 10.0
 _PACE = 0.005
 #: Seconds from taking a lease to having signed it, generously.
 _SIGNING = 0.05
-#: A process that forks and exits all the time can be missed by one look; not by that many.
-_LOOKS = 3
+#: Looks in a row at which processes got away, until what is to be found counts as found: others start some, too.
+_LOOKS = 30
 
 
 def kill_leftovers(
@@ -35,24 +35,22 @@ def kill_leftovers(
     lock itself first and wait a moment: wardens hold it, too, while they clean up by themselves. Nothing more is
     killed once `claimed` says that somebody living has taken the lock. Raises JobBusy when something can't be killed.
     """
-    if not Path("/proc/self/stat").exists():
-        return 0
     search = _Search(process, _entry(marker), _inode(lock_path), claimed)
-    spared = _ancestry()
-    dead: set[tuple[int, int]] = set()
-    looks = 0
-    while looks < _LOOKS:
-        found = list(search.kill_round(spared))
+    dead: set[_Candidate] = set()
+    while found := search.find(_kill):
         _await_death(found)
-        dead.update((one.pid, one.start_time) for one in found)
-        looks = 0 if found else looks + 1
-        if not found:
-            time.sleep(_PACE)
+        dead |= found
     return len(dead)
 
 
+def living_with(name: str, value: str) -> list[int]:
+    """The processes that have a variable in the environment they were started with; not this one or its ancestors."""
+    search = _Search(None, _entry((name, value)), None, lambda: False)
+    return [one.pid for one in search.find(lambda _: True)]
+
+
 class _Candidate(NamedTuple):
-    """A living process as /proc/PID/stat tells it."""
+    """A process as /proc/PID/stat tells it."""
 
     pid: int
     group: int
@@ -68,15 +66,46 @@ class _Search(NamedTuple):
     inode: tuple[int, int] | None
     claimed: Callable[[], bool]
 
-    def kill_round(self, spared: frozenset[int]) -> Iterator[_Candidate]:
-        """Kill every match there is now, the youngest first: those are the ones that run away."""
-        for pid in sorted(_pids(), reverse=True):
-            candidate = None if pid in spared else _look_at(pid)
-            if candidate is not None and self._matches(candidate) and _kill(candidate):
-                yield candidate
+    def find(self, take: Callable[[_Candidate], bool]) -> set[_Candidate]:
+        """The matches that `take` could have of those that there are now; none when there are none.
 
-    def _matches(self, candidate: _Candidate) -> bool:
-        return self._recorded(candidate) or self._marked(candidate.pid) or self._holds_lock(candidate.pid)
+        One that forks and exits all the time can be gone when it is looked at, and what it left behind is in no list
+        yet. That nothing was found is therefore believed only when nothing got away.
+        """
+        if not Path("/proc/self/stat").exists():
+            return set()
+        spared = _ancestry()
+        before: set[_Candidate] = set()
+        for _ in range(_LOOKS):
+            found, escaped = self._look(take, spared)
+            # A zombie, or a process without any environment like the kernel's own, is no news at the second look.
+            if found or escaped <= before:
+                return found
+            before = escaped
+        return set()
+
+    def _look(
+        self, take: Callable[[_Candidate], bool], spared: frozenset[int]
+    ) -> tuple[set[_Candidate], set[_Candidate]]:
+        """What one look finds, and what got away from it."""
+        found: set[_Candidate] = set()
+        escaped: set[_Candidate] = set()
+        # The youngest first: those are the ones that run away.
+        for pid in sorted(_pids() - spared, reverse=True):
+            candidate = _look_at(pid)
+            if candidate is None:
+                escaped.add(_Candidate(pid, 0, 0, 0))
+                continue
+            ours = self._matches(candidate)
+            if ours and take(candidate):
+                found.add(candidate)
+            elif ours is not False:
+                escaped.add(candidate)
+        return found, escaped
+
+    def _matches(self, candidate: _Candidate) -> bool | None:
+        """None when it can't be told: the process is gone, or about to become another program."""
+        return self._recorded(candidate) or self._holds_lock(candidate.pid) or self._marked(candidate.pid)
 
     def _recorded(self, candidate: _Candidate) -> bool:
         process = self.process
@@ -90,13 +119,16 @@ class _Search(NamedTuple):
         # now means another session.
         return start_time(process.pid) in (None, process.start_time)
 
-    def _marked(self, pid: int) -> bool:
+    def _marked(self, pid: int) -> bool | None:
         if self.entry is None:
             return False
         try:
-            return self.entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except PermissionError:
+            return False  # Another user's: not one that we started.
         except OSError:
-            return False  # Gone meanwhile, or another user's: not one that we started.
+            return None
+        return self.entry in environment.split(b"\0") if environment else None
 
     def _holds_lock(self, pid: int) -> bool:
         if self.inode is None or not _has_lock(pid, self.inode):
@@ -129,8 +161,8 @@ def _inode(path: Path | None) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a Path per process is slow
+def _pids() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - a Path per process is slow
 
 
 def _look_at(pid: int) -> _Candidate | None:
@@ -178,7 +210,7 @@ def _kill(candidate: _Candidate) -> bool:
     return True
 
 
-def _await_death(killed: list[_Candidate]) -> None:
+def _await_death(killed: set[_Candidate]) -> None:
     deadline = time.monotonic() + _PATIENCE
     for one in killed:
         while start_time(one.pid) == one.start_time:

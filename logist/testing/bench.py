@@ -14,8 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from logist.execution import Command, CommandResult, Ended, StreamResult
-from logist.execution.leftovers import kill_leftovers
-from logist.processes import start_time
+from logist.execution.leftovers import kill_leftovers, living_with
 
 #: The variable by which what a command started is found again. What is named like this travels to every place.
 MARK = "LOGIST_TEST_MARK"
@@ -110,19 +109,12 @@ class Bench:
 
     def living(self) -> list[int]:
         """The processes that carry the mark and are no zombies; none where they can't be looked up."""
-        if not self._shares_processes:
-            return []
-        # One that forks and exits all the time can be missed by one look.
-        return next((found for _ in range(3) if (found := self._marked())), [])
+        return living_with(MARK, self.mark) if self._shares_processes else []
 
     def clean_up(self) -> None:
         """Kill what an adapter that fails left alive."""
         if self._shares_processes:
             kill_leftovers(None, marker=(MARK, self.mark))
-
-    def _marked(self) -> list[int]:
-        entry = f"{MARK}={self.mark}".encode()
-        return [pid for pid in all_pids() if entry in environment_of(pid) and start_time(pid) is not None]
 
 
 def all_pids() -> list[int]:
