@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -654,6 +655,19 @@ def test_a_task_that_is_told_to_end_kills_its_command_and_has_no_result(tmp_path
         assert start.wait(30) == 143
     assert tasks.result() is None
     assert start_time(int((tmp_path / "pid").read_text())) is None
+    assert tasks.spool.stopped(0).exists()
+
+
+def test_a_command_that_hears_of_its_end_before_its_task_does_has_no_result_either(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "echo $$ > .pid; mv .pid pid; exec sleep 60")
+    with tasks.start() as start:
+        until((tmp_path / "pid").exists, "the start")
+        command = int((tmp_path / "pid").read_text())
+        os.kill(command, signal.SIGTERM)
+        until(lambda: start_time(command) is None, "the command's end")
+        start.terminate()
+        assert start.wait(30) == 143
+    assert tasks.result() is None
     assert tasks.spool.stopped(0).exists()
 
 

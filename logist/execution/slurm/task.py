@@ -28,6 +28,9 @@ from logist.execution.slurm.spool import (
 
 #: Seconds between two looks at whether the task is still to run.
 _PACE = 1.0
+#: Seconds that Slurm's signal gets to reach us, too, after a command succeeded or did not: Slurm signals every process
+#: of the task, and the command may be the first to hear it.
+_STRAGGLE = (0.02, 1.0)
 #: The submitter's own: Slurm passes them on as we were submitted with them. All else in a task's environment Slurm set.
 _OURS = frozenset(("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"))
 
@@ -55,6 +58,13 @@ class StopFlag:
         """Handle a signal."""
         self.is_set = True
 
+    def is_set_within(self, seconds: float) -> bool:
+        """Whether it is set now or in so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not self.is_set and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.is_set
+
 
 def run_task(spool: Spool, index: int, environ: Mapping[str, str], stop: StopFlag) -> int:
     """Run the command of a task, unless that was done or nobody wants it any more; the exit code to leave with.
@@ -74,7 +84,7 @@ def run_task(spool: Spool, index: int, environ: Mapping[str, str], stop: StopFla
         result = _run(adapter, spool, index, environ, guard)
         if guard.is_lost():
             return 0
-        if stop.is_set:
+        if stop.is_set_within(_STRAGGLE[not result.ok]):
             # Whatever its exit code: one that cleans up when it is told to end may leave with 0.
             note_stop(spool, index, result)
             return 128 + signal.SIGTERM
