@@ -97,6 +97,8 @@ class Session(JobView):
         self.job = job
         #: The lease's descriptor: it lasts as long as the last process that inherited it.
         self.lease_fds = (job.lease.fileno(),)
+        #: The agents that were asked for their version: once is enough for a run.
+        self.versions_asked: set[str] = set()
         self._announced = 0
         self._pause_announced = False
 

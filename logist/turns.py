@@ -31,6 +31,7 @@ from logist.runtime import Interrupted, JobView, Session
 from logist.steering import changed_steering
 from logist.turn_requests import Problem, build_request, standing_problem
 from logist.unfinished_work import ensure_workspace, keep_work, put_back, record_failure, sessions_after, set_aside
+from logist.version_notices import version_noticed
 from logist.workspace_utils import check_evidence_path
 
 #: How often one step's agent is asked when its answers can't be used.
@@ -179,17 +180,18 @@ def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
     def over_budget() -> str | None:
         return None if meter is None else decision.over_budget(session.manifest, used())
 
-    result = session.runtime.adapter.run(
-        replace(
-            command,
-            stdout_log=command.stdout_log or request.step_dir / "stdout.log",
-            stderr_log=command.stderr_log or request.step_dir / "stderr.log",
-            inherit=command.inherit or session.lease_fds,
-        ),
-        cancel=lambda: session.stop_now() or over_budget(),
-        on_output=received,
-        on_started=started,
-    )
+    with version_noticed(session, agent):
+        result = session.runtime.adapter.run(
+            replace(
+                command,
+                stdout_log=command.stdout_log or request.step_dir / "stdout.log",
+                stderr_log=command.stderr_log or request.step_dir / "stderr.log",
+                inherit=command.inherit or session.lease_fds,
+            ),
+            cancel=lambda: session.stop_now() or over_budget(),
+            on_output=received,
+            on_started=started,
+        )
     if result.ended is Ended.CANCELED and (session.stop_now() is not None or over_budget() is None):
         set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration, usage=used())
         raise Interrupted(result.detail)

@@ -145,6 +145,13 @@ class Cli(ABC):
         """The version that is installed, by asking the program; None: it is not there, or names none."""
         return installed_version(self.version_argv or (self.program, "--version"), environ, cancel)
 
+    def doubt(self, version: str | None) -> str | None:
+        """A sentence when this is a version that was not tested."""
+        if version is None or not self.tested or version.startswith(self.tested):
+            return None
+        known = ", ".join(f"{beginning}x" for beginning in self.tested)
+        return f"{self.name} {version} is not a version that was tested ({known}); it may work all the same"
+
 
 @dataclass(frozen=True)
 class CliAgent:
@@ -187,6 +194,10 @@ class CliAgent:
     def version(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
         """The version that is installed, where it is called by its version."""
         return self.cli.installed(environ, cancel) if self.cli.by_version else None
+
+    def doubt(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
+        """A sentence when the version that is installed was not tested; it is asked for."""
+        return self.cli.doubt(self.cli.installed(environ, cancel)) if self.cli.tested else None
 
     def meter(self, settings: RoleSettings) -> Meter | None:
         """What counts its use as its output comes, where the CLI streams that."""

@@ -133,6 +133,15 @@ class Versioned(Protocol):
 
 
 @runtime_checkable
+class Tested(Protocol):
+    """An agent whose program was tested in some versions."""
+
+    def doubt(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
+        """A sentence when another version is installed, by asking the program; None: there is nothing to say."""
+        ...
+
+
+@runtime_checkable
 class Steered(Protocol):
     """An agent whose program is steered by what lies in the workspace: hooks, plugins, settings."""
 

@@ -100,8 +100,9 @@ def check_agent(invocation: Invocation, name: str, ask: bool, as_json: bool) -> 
     else:
         for key, value in facts.items():
             print_text(f"{key.replace('_', ' '):12} {'-' if value is None else value}")
-    if cli is not None and cli.tested and facts["version"] is not None and not facts["version"].startswith(cli.tested):
-        tell(f"{agent.name} {facts['version']} is not a version that was tested ({', '.join(cli.tested)}); it may do")
+    doubt = None if cli is None else cli.doubt(facts["version"])
+    if doubt is not None:
+        tell(doubt)
     if ask and facts["outcome"] != "reply":
         raise AgentUnavailable(
             f"{agent.name} gave no reply that counts: {facts['detail']}",
