@@ -153,7 +153,7 @@ class Page:
         self._next = number + 1
         deadline = time.monotonic() + self._timeout
         if self._options.mode is Mode.CANVAS:
-            return self._canvas_frame(number, deadline)
+            return self._canvas_frame(number, deadline, then)
         self._step(number, deadline, seen=True)
         meanwhile = None if self._unseen else self._look_ahead(number, then)
         picture = self._taken(self._ms(number), deadline, _late(number), meanwhile)
@@ -212,15 +212,19 @@ class Page:
             self._prepared.add(context)
         return bool(new) or not contexts
 
-    def _step(self, number: int, deadline: float, *, seen: bool, stepped: Iterable[str] = ()) -> bool:
-        """Move all documents to a frame, parents first, except those that are there already.
-
-        Whether anything came into the page while it was waited for.
-        """
-        late, done = _late(number), set(stepped)
+    def _step(self, number: int, deadline: float, *, seen: bool) -> None:
+        """Move all documents to a frame, parents first."""
         self._all_drawn = self._nudged = False
-        if self._sent is not None:
-            done.add(self._take_sent(number, deadline))
+        sent = self._take_sent(number)
+        if sent is None:
+            self._step_others((), number, deadline, seen=seen)
+        else:
+            self._all_drawn = self._value(sent.command, sent.context, deadline, _late(number)) is True
+            self._step_others((sent.context,), number, deadline, seen=seen)
+
+    def _step_others(self, stepped: Iterable[str], number: int, deadline: float, *, seen: bool) -> bool:
+        """Move the documents to a frame that are not `stepped`; whether anything came into the page meanwhile."""
+        late, done = _late(number), set(stepped)
         came = False
         # What a step brings into the page has to be there for the frame.
         while True:
@@ -257,6 +261,18 @@ class Page:
             self._evaluate(call, context, deadline, late, leaving=leaving)
         return True
 
+    def _canvas_call(self, number: int) -> str:
+        """Move on to a frame, and take the canvas: what `_step_call` comes to, and the picture."""
+        # In one go: a canvas that WebGL draws on may be cleared once the browser has shown it.
+        return (
+            f"{self._step_call(number, seen=True)}"
+            f".then(drawn=>{CONTRACT}.canvas({self._selector}).then(text=>[drawn,text]))"
+        )
+
+    @property
+    def _selector(self) -> str:
+        return json.dumps(self._options.canvas_selector)
+
     def _step_call(self, number: int, *, seen: bool) -> str:
         return f"{CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
 
@@ -264,13 +280,14 @@ class Page:
         """What moves the page on from frame `number`, towards `then`, while that frame is shown; None: nothing may."""
         following = number + 1 if self._options.warmup is Warmup.REPLAY else then
         seen = following == then
-        if then is None or following is None or not self._may_go_on() or (seen and self._options.mode is Mode.CANVAS):
+        if then is None or following is None or not self._may_go_on():
             return None
         [context] = self._events.contexts()
-        step = f"{TELL_OBSERVERS};return {self._step_call(following, seen=seen)}"
+        taken = seen and self._options.mode is Mode.CANVAS
+        step = self._canvas_call(following) if taken else self._step_call(following, seen=seen)
 
         def send() -> None:
-            call = f"{CONTRACT}.drawn().then(()=>{{{step}}})"
+            call = f"{CONTRACT}.drawn().then(()=>{{{TELL_OBSERVERS};return {step}}})"
             self._sent = _SentStep(following, context, self._send(call, context, self._timeout))
 
         return send
@@ -280,23 +297,26 @@ class Page:
         # The page can't tell the frame that is shown from one that it was nudged with, and goes on after either.
         return self._capture.by_hand and self._all_drawn and not self._nudged and len(self._events.contexts()) == 1
 
-    def _take_sent(self, number: int, deadline: float) -> str:
-        """Wait for the step that was sent while the last frame was shown; the document that took it."""
+    def _take_sent(self, number: int) -> _SentStep | None:
+        """The step that was sent while the last frame was shown; None: none was."""
         sent, self._sent = self._sent, None
-        if sent is None or sent.frame != number:
+        if sent is not None and sent.frame != number:
             raise ValueError(f"the page was told that another frame than {number} comes next")
-        self._all_drawn = self._value(sent.command, sent.context, deadline, _late(number)) is True
-        return sent.context
+        return sent
 
-    def _canvas_frame(self, number: int, deadline: float) -> bytes:
-        [main, *_] = self._events.contexts() or ("",)
-        # In one go: a canvas that WebGL draws on may be cleared once the browser has shown it.
-        selector = json.dumps(self._options.canvas_selector)
-        call = f"{TELL_OBSERVERS};{self._step_call(number, seen=True)}.then(()=>{CONTRACT}.canvas({selector}))"
-        text = self._evaluate(call, main, deadline, _late(number))
-        if self._step(number, deadline, seen=True, stepped=(main,)):
-            text = self._evaluate(f"{CONTRACT}.canvas({selector})", main, deadline, _late(number))
-        self._show(number, deadline)
+    def _canvas_frame(self, number: int, deadline: float, then: int | None) -> bytes:
+        self._nudged = False
+        sent = self._take_sent(number)
+        if sent is None:
+            [main, *_] = self._events.contexts() or ("",)
+            value = self._evaluate(f"{TELL_OBSERVERS};{self._canvas_call(number)}", main, deadline, _late(number))
+        else:
+            main, value = sent.context, self._value(sent.command, sent.context, deadline, _late(number))
+        # The document may be gone: then there is no value.
+        self._all_drawn, text = value or (False, "")
+        if self._step_others((main,), number, deadline, seen=True):
+            text = self._evaluate(f"{CONTRACT}.canvas({self._selector})", main, deadline, _late(number))
+        self._show(number, deadline, self._look_ahead(number, then))
         try:
             picture = self._canvases.take(text)
             size = _PNG_SIZE.unpack_from(picture, _PNG_HEADER)
