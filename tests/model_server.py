@@ -40,6 +40,9 @@ _SHELLS = {
 }
 #: Where a program has no other way to end: the line that its prompt asks for, before the final text.
 _SUBMIT = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
+#: Where no tools are offered but explained, as by cline 1.x: they are called in words.
+_FINAL_IN_WORDS = "<attempt_completion><result>{}</result></attempt_completion>"
+_SHELL_IN_WORDS = "<execute_command><command>{}</command><requires_approval>false</requires_approval></execute_command>"
 
 
 class Say(NamedTuple):
@@ -109,6 +112,11 @@ class Request:
         """The tools on offer: their names, and `function`, `custom` or whatever type they are of."""
         offered = (tool.get("function") or tool for tool in self.body.get("tools") or ())
         return {tool["name"]: tool.get("type", "function") for tool in offered if "name" in tool}
+
+    @property
+    def in_words(self) -> bool:
+        """Whether tools are to be called in the text of the answer."""
+        return not self.tools and "<attempt_completion>" in self.text
 
     @property
     def text(self) -> str:
@@ -218,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.server.scripts.get(request.path.split("/")[1])
         write = _PROTOCOLS.get(request.path.rpartition("/")[2])
         # Titles and summaries are asked for without tools, and are no part of the work.
-        if script is None or write is None or not request.tools:
+        if script is None or write is None or not (request.tools or request.in_words):
             self._aside(request)
             return
         with self.server.lock:
@@ -321,8 +329,10 @@ class _Said:
         if isinstance(turn, Write) and "Write" in request.tools:
             return cls(tool="Write", arguments={"file_path": fill(turn.path), "content": fill(turn.content)})
         if isinstance(turn, Say) and _SUBMIT not in words:
-            return cls(text=fill(turn.text))
+            return cls(text=(_FINAL_IN_WORDS if request.in_words else "{}").format(fill(turn.text)))
         line = turn.line if isinstance(turn, Shell) else _line_of(turn)
+        if request.in_words:
+            return cls(text=_SHELL_IN_WORDS.format(fill(line)))
         shell = next(name for name in _SHELLS if name in request.tools)
         return cls(tool=shell, arguments=_SHELLS[shell](fill(line)))
 

@@ -146,8 +146,8 @@ def test_its_version_can_be_asked_without_a_shell(name: str) -> None:
         ("2.18.0", ["--json", "--yolo"], ["--json", "--plan"]),
         (
             "Cline CLI Version:  1.0.10",
-            ["--oneshot", "-F", "json"],
-            ["--oneshot", "-F", "json"],
+            ["--oneshot", "-F", "json", "-s", "enable-checkpoints-setting=false"],
+            ["--oneshot", "-F", "json", "-s", "enable-checkpoints-setting=false"],
         ),
         ("unreadable", ["--json"], ["--json", "--plan"]),
     ],
@@ -158,6 +158,15 @@ def test_cline_is_called_as_its_generation_takes_it(
     for role, options in ((Role.WORKER, worker), (Role.SUPERVISOR, supervisor)):
         request = replace(request_for(tmp_path, "cline", role), version=version)
         assert cli_called("cline").argv(Asked(request, "Do it well", None)) == ("cline", *options, "Do it well")
+
+
+def test_the_first_cline_is_told_its_model_for_both_modes_in_the_settings_of_its_provider(tmp_path: Path) -> None:
+    request = replace(request_for(tmp_path, "cline", model="maker/model-1"), version="1.0.10")
+    argv = spell(request).argv
+    assert {"--setting=plan-mode-open-ai-model-id=maker/model-1", "--setting=act-mode-api-model-id=maker/model-1"} <= {
+        *argv
+    }
+    assert "--model" not in argv
 
 
 def test_aider_never_edits_whole_files_nor_looks_for_a_repository(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from model_server import (
 
 from logist import events
 from logist.agents import parse_role
+from logist.agents.versions import installed_version
 from logist.errors import ExitCode
 from logist.lifecycle import JobStatus
 from logist.models.history import AttemptFailed, Exited, Started
@@ -343,6 +344,18 @@ def test_a_program_that_says_nothing_for_too_long_is_stopped(stage: Stage, name:
     assert stage.provider.left.wait(10) or not stage.provider.hanging.is_set(), "it still waits for an answer"
 
 
+@pytest.mark.parametrize("refusal", [Fail(401, "invalid x-api-key"), Fail(500, "server on fire")])
+def test_the_first_cline_waits_for_a_human_when_it_is_refused_until_its_role_has_no_more_time(
+    stage: Stage, refusal: Fail
+) -> None:
+    if not (installed_version(("cline", "--version"), os.environ) or "").startswith("1."):
+        pytest.skip("cline 1.x is not installed, and is run where it is only")
+    stage.jobs.create(worker=stage.player("cline", refusal, idle_timeout=15.0), budget=NO_RETRIES)
+    assert stage.escalated().reason.code is ReasonCode.AGENT_TIMEOUT
+    assert stage.provider.requests("cline")
+    assert stage.alive() == []
+
+
 AT_WORK = Shell("touch at-work; sleep 97")
 
 
@@ -395,7 +408,7 @@ def test_a_second_interrupt_ends_the_program_and_its_tool_and_the_job_can_be_run
     assert stage.jobs.store.load("job").status is JobStatus.SUCCESS
 
 
-@claude_and_codex
+@pytest.mark.parametrize("name", ["claude", "codex", "cline"])
 def test_a_program_that_is_killed_at_work_is_run_again_on_a_clean_workspace(stage: Stage, name: str) -> None:
     stage.jobs.create(worker=stage.player(name, AT_WORK, stage.write(), DONE))
 

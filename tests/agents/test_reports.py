@@ -78,6 +78,15 @@ def test_an_error_is_told_in_the_programs_words_alone(cli: str, case: str, detai
     assert report_of(recording(cli, case), tmp_path).detail == detail
 
 
+@pytest.mark.parametrize("case", ["v1_ok", "v2_ok"])
+@pytest.mark.parametrize(("exit_code", "outcome"), [(1, Outcome.NO_RESULT), (143, Outcome.KILLED)])
+def test_a_result_of_an_earlier_cline_counts_only_if_it_ended_well(
+    case: str, exit_code: int, outcome: Outcome, tmp_path: Path
+) -> None:
+    output = recording("cline", case).output(tmp_path)._replace(exit_code=exit_code)
+    assert cli_called("cline").report(output).outcome is outcome
+
+
 @pytest.mark.parametrize("recorded", EVERY, ids=name_of)
 def test_the_final_text_is_the_agents_last_words_and_nothing_else(recorded: Recording, tmp_path: Path) -> None:
     report, expected = report_of(recorded, tmp_path), recorded.expected
