@@ -19,11 +19,11 @@ from logist.job_processor import (
     take_hand_edits,
 )
 from logist.job_recovery import finish_restoring, recover
-from logist.job_report import next_command_lines
 from logist.job_state import change
 from logist.lifecycle import Trigger, allowed, fire
 from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
 from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent, red_checks
+from logist.next_commands import next_command_lines
 from logist.processes import boot_id
 from logist.runtime import Interrupted, Runtime, Session, plain_message
 from logist.step_end import change_between

@@ -11,9 +11,9 @@ from logist.agents.cli import CliAgent
 from logist.errors import WrongState
 from logist.job_processor import open_session
 from logist.job_recovery import recover
-from logist.job_report import next_command_lines
 from logist.lifecycle import JobStatus
 from logist.models.manifest import Role
+from logist.next_commands import next_command_lines
 from logist.runtime import Runtime, Session
 from logist.unfinished_work import ensure_workspace
 

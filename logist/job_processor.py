@@ -17,7 +17,7 @@ from logist.agents import find_agent
 from logist.errors import ExitCode, LogistError, StorageFailed, WrongState
 from logist.execution import StreamResult
 from logist.job_recovery import recover, step_records, unfinished_exit
-from logist.job_report import next_command_lines
+from logist.next_commands import next_command_lines
 from logist.job_state import OpenJob
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.history import (

@@ -1,74 +1,33 @@
 """Where a job stands and what can be done next, as one value: the status, the card and `--json` are made of it.
 
-Light to import: nothing of git, and the history's newest lines are read untyped, so that `job status` stays quick.
+Light to import, and nothing of git, so that `job status` stays quick.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from logist.durations import format_duration
 from logist.errors import ExitCode
 from logist.job_files import JobPaths
 from logist.job_list import Runner, headline, runner_of
-from logist.journal import Journal
-from logist.lifecycle import JobStatus, Trigger, allowed, target
-from logist.models.manifest import (
-    CheckResult,
-    JobManifest,
-    PhaseKind,
-    Reason,
-    ReasonCode,
-    Role,
-    Source,
-    Verdict,
-    red_checks,
-)
-from logist.plain_text import last_part, plain_values
+from logist.lifecycle import JobStatus
+from logist.models.manifest import CheckResult, JobManifest, PhaseKind, Reason, ReasonCode, Role, Source, Verdict
+from logist.next_commands import NextCommand, next_commands
+from logist.plain_text import last_lines, plain_values
+from logist.step_summaries import StepSummary, recent_steps
 
 if TYPE_CHECKING:
     from logist.job_state import JobStore
 
-#: How many of the newest steps a report shows, and how many history records are read at most to find them.
-SHOWN_STEPS = 8
-_MAX_RECORDS = 400
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 3
 #: The agent that replays a file.
 _SCRIPTED_AGENT = "playbook"
-_BY_HAND = "first edit the workspace by hand"
-_BY_HAND_UNRENDERED = "first edit the workspace by hand; no chunk is run"
-
-
-@dataclass(frozen=True)
-class StepSummary:
-    """One committed step. `duration` is in seconds, `cost` in US dollars, None where the agent did not say."""
-
-    step: int
-    at: datetime
-    role: Role
-    agent: str
-    phase: str
-    action: Verdict
-    summary: str
-    files_changed: int
-    skipped: int
-    duration: float
-    cost: float | None
-    tokens: int | None
-    checks: tuple[CheckResult, ...]
-    commit: str
-    #: A rewind or a rerun left it behind; it is kept under a ref.
-    dropped: bool = False
-    #: Set when the verdict and the summary are Logist's own: the agent gave none that counts.
-    failure: ReasonCode | None = None
 
 
 @dataclass(frozen=True)
@@ -115,16 +74,6 @@ class ChangedFile:
     kind: str
     added: int | None = None
     deleted: int | None = None
-
-
-@dataclass(frozen=True)
-class NextCommand:
-    """A command to paste, what it does, and the state that follows; None where it changes no state."""
-
-    command: str
-    explanation: str
-    result: JobStatus | None = None
-    suggested: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,7 +192,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         baseline=manifest.baseline,
         head=manifest.head,
         tree=manifest.tree,
-        budget=budget_lines(manifest),
+        budget=_budget_lines(manifest),
         render=_render_line(paths, manifest),
         source=manifest.source,
         places=Places(
@@ -304,7 +253,7 @@ def _scripted_note(scripted: tuple[Role, ...]) -> str:
     return f"{who} {verb}: scripted, no model is asked"
 
 
-def budget_lines(manifest: JobManifest) -> tuple[BudgetLine, ...]:
+def _budget_lines(manifest: JobManifest) -> tuple[BudgetLine, ...]:
     """What is spent and left, steps first; a budget without a limit is listed once something of it is spent."""
     limit, spent = manifest.budget, manifest.spent
     lines: tuple[tuple[str, float, float | None], ...] = (
@@ -344,76 +293,6 @@ def _last_checked(manifest: JobManifest, steps: tuple[StepSummary, ...]) -> Step
         return None
     phase = manifest.current_phase.name
     return next((step for step in reversed(steps) if step.checks and step.phase == phase), None)
-
-
-# --- The newest steps ----------------------------------------------------------------------------------------------
-
-
-def recent_steps(paths: JobPaths, head: str, limit: int | None = SHOWN_STEPS) -> tuple[StepSummary, ...]:
-    """The newest committed steps, oldest first; those that do not lead to `head` are marked as dropped.
-
-    At most `limit` of them lead there; with a limit only the end of the history is read. Raises InvalidFile.
-    """
-    found: list[StepSummary] = []
-    kept = 0
-    for number, step in _steps_newest_first(paths, head):
-        found.append(step)
-        kept += not step.dropped
-        if limit is not None and (kept >= limit or number >= _MAX_RECORDS):
-            break
-    return tuple(reversed(found))
-
-
-def _steps_newest_first(paths: JobPaths, head: str) -> Iterator[tuple[int, StepSummary]]:
-    # The commit that the present line had here; empty: whatever was committed last before.
-    expected = head
-    # A step's records are read backwards: its exit, which says whose verdict it is, after its commit.
-    waiting: StepSummary | None = None
-    number = 0
-    for number, line in enumerate(Journal(paths.history).newest_first(), start=1):
-        record: dict[str, Any] = line.record
-        kind, moved_to = record.get("type"), _moved_to(record)
-        if waiting is not None and kind in ("exited", "intent", "committed"):
-            own = kind == "exited" and record["step"] == waiting.step and record.get("failure")
-            yield number - 1, replace(waiting, failure=ReasonCode(own)) if own else waiting
-            waiting = None
-        if kind == "committed":
-            dropped = expected not in ("", record["commit"])
-            waiting = _step_summary(record, line.at, dropped=dropped)
-            expected = expected if dropped else ""
-        elif kind == "intent" and not expected:
-            expected = str(record["base"])
-        elif moved_to and not expected:
-            expected = moved_to
-    if waiting is not None:
-        yield number, waiting
-
-
-def _moved_to(record: dict[str, Any]) -> str:
-    change = record.get("change")
-    return str(change.get("head", "")) if isinstance(change, dict) else ""
-
-
-def _step_summary(record: dict[str, Any], at: str, *, dropped: bool) -> StepSummary:
-    usage = record.get("usage", {})
-    tokens = [usage[name] for name in ("input_tokens", "output_tokens") if usage.get(name) is not None]
-    return StepSummary(
-        step=record["step"],
-        at=datetime.fromisoformat(at),
-        role=Role(record["role"]),
-        agent=record["agent"],
-        phase=record["phase"],
-        action=Verdict(record["action"]),
-        summary=record["summary"],
-        files_changed=record.get("files_changed", 0),
-        skipped=len(record.get("skipped", ())),
-        duration=record.get("duration", 0.0),
-        cost=usage.get("cost"),
-        tokens=sum(tokens) if tokens else None,
-        checks=tuple(CheckResult.model_validate(check) for check in record.get("checks", ())),
-        commit=record["commit"],
-        dropped=dropped,
-    )
 
 
 def _rewind_target(steps: tuple[StepSummary, ...]) -> int | None:
@@ -460,12 +339,6 @@ def _log_tail(folder: Path | None) -> tuple[str, ...]:
     return last_lines(data, _LOG_TAIL_LINES)
 
 
-def last_lines(data: bytes, count: int) -> tuple[str, ...]:
-    """The last `count` lines of what was printed that are not empty, as plain text."""
-    lines = [line.rstrip() for line in last_part(data, len(data) or 1).split("\n") if line.strip()]
-    return tuple(lines[-count:])
-
-
 def _changes(paths: JobPaths, manifest: JobManifest) -> tuple[ChangedFile, ...]:
     # Imported here: git is slow to load, and most reports do without.
     from contextlib import closing
@@ -477,172 +350,3 @@ def _changes(paths: JobPaths, manifest: JobManifest) -> tuple[ChangedFile, ...]:
             ChangedFile(file.path, file.kind, file.insertions, file.deletions)
             for file in workspace.changes(manifest.baseline, manifest.head)
         )
-
-
-# --- What can be done ----------------------------------------------------------------------------------------------
-
-
-def next_command_lines(manifest: JobManifest) -> tuple[str, ...]:
-    """The commands that the job's state suggests, the best first, as lines to paste."""
-    return tuple(command.command for command in next_commands(manifest))
-
-
-def next_commands(
-    manifest: JobManifest, *, runner_alive: bool = True, rewind_to: int | None = None, last_step: int | None = None
-) -> tuple[NextCommand, ...]:
-    """What can be done now, the suggested one first; only what the state table allows.
-
-    `runner_alive` tells a running job from one whose runner died; `rewind_to` is a step to go back to, or None;
-    `last_step` is the newest step of the present line, 0 for none, and by default the last one that was judged.
-    """
-    match manifest.status:
-        case JobStatus.PENDING:
-            offers = _when_pending(manifest)
-        case JobStatus.RUNNING:
-            offers = _when_running(manifest) if runner_alive else _when_runner_died(manifest)
-        case JobStatus.INTERVENTION_REQUIRED:
-            offers = _when_intervention(manifest, rewind_to)
-        case JobStatus.SUCCESS:
-            offers = _when_success(manifest)
-        case JobStatus.CANCELED:
-            offers = _when_canceled(manifest, _last_judged(manifest) if last_step is None else last_step)
-    possible = [offer for offer in offers if offer.trigger is None or offer.trigger in allowed(manifest.status)]
-    return tuple(
-        NextCommand(
-            command=f"logist job {offer.line}",
-            explanation=offer.explanation,
-            result=None if offer.trigger is None else offer.result or target(manifest.status, offer.trigger),
-            suggested=place == 0,
-        )
-        for place, offer in enumerate(possible)
-    )
-
-
-@dataclass(frozen=True)
-class _Offer:
-    """A command line behind `logist job`, and the trigger that must be possible; None for one that only looks."""
-
-    line: str
-    explanation: str
-    trigger: Trigger | None = None
-    #: Where the command leaves the job, when that is not where its trigger leads.
-    result: JobStatus | None = None
-
-
-def _when_pending(manifest: JobManifest) -> list[_Offer]:
-    job_id = manifest.id
-    turn, seen = manifest.next_role.value, "the next prompt"
-    if manifest.renders_next:
-        turn, seen = "a render", "which chunks would run"
-    run = "start it" if manifest.step == 0 else f"go on with step {manifest.step + 1} ({turn})"
-    return [
-        _Offer(f"run {job_id}", run, Trigger.START),
-        _Offer(f"step {job_id}", "take one step, then rest", Trigger.START, JobStatus.PENDING),
-        _Offer(f"preview {job_id}", f"see {seen}; nothing runs"),
-        _Offer(f'cancel {job_id} -m "why"', "stop for good", Trigger.CANCEL),
-    ]
-
-
-def _when_running(manifest: JobManifest) -> list[_Offer]:
-    job_id = manifest.id
-    after = "the running chunks" if manifest.renders_next else "this step"
-    return [
-        _Offer(f"log {job_id}", "see its steps so far"),
-        _Offer(f"pause {job_id}", f"stop after {after}; run goes on", Trigger.PAUSE),
-        _Offer(f'cancel {job_id} -m "why"', "stop now, for good", Trigger.CANCEL),
-    ]
-
-
-def _when_runner_died(manifest: JobManifest) -> list[_Offer]:
-    job_id = manifest.id
-    return [
-        _Offer(f"run {job_id}", "recover it and go on", Trigger.RECOVER, JobStatus.RUNNING),
-        _Offer(f'cancel {job_id} -m "why"', "stop for good", Trigger.CANCEL),
-    ]
-
-
-def _when_success(manifest: JobManifest) -> list[_Offer]:
-    job_id = manifest.id
-    renders = any(phase.kind is PhaseKind.RENDER and not phase.commit_media for phase in manifest.job.phases)
-    without = "; rendered media stay in the workspace" if renders else ""
-    deliver = _Offer(f"deliver {job_id}", f"hand the work over as a branch of its source{without}")
-    if manifest.source.path is None or manifest.source.commit is None:
-        deliver = _Offer(f"deliver {job_id} --patch {job_id}.patch", f"hand the work over as a patch{without}")
-    return [
-        _Offer(f"diff {job_id}", "see the work"),
-        deliver,
-        _Offer(f"rerun {job_id}", "do it again from the baseline", Trigger.REOPEN),
-    ]
-
-
-def _last_judged(manifest: JobManifest) -> int:
-    return max((said.step for said in (manifest.worker, manifest.supervisor) if said is not None), default=0)
-
-
-def _when_canceled(manifest: JobManifest, last_step: int) -> list[_Offer]:
-    job_id = manifest.id
-    offers = [_Offer(f"rerun {job_id}", "begin again from the baseline", Trigger.REOPEN)]
-    if last_step:
-        restep = f"restep {job_id} --step {last_step}"
-        offers.insert(0, _Offer(restep, f"take it up again with step {last_step}", Trigger.REOPEN))
-        offers.append(_Offer(f"diff {job_id}", "see what was done"))
-    return offers
-
-
-def _when_intervention(manifest: JobManifest, rewind_to: int | None) -> list[_Offer]:
-    resolve = f"resolve {manifest.id}"
-    raised = _raise(manifest)
-    more = f" {raised}" if raised else ""
-    retry = _Offer(f'{resolve} --retry -m "what to do differently"{more}', "guide and try again", Trigger.RESOLVE)
-    by_hand = _BY_HAND
-    if manifest.renders_next:
-        retry = _Offer(f"{resolve} --retry{more}", "run the chunks that are not done", Trigger.RESOLVE)
-        by_hand = _BY_HAND_UNRENDERED
-    offers = [
-        retry,
-        _approval(manifest),
-        _Offer(f'{resolve} --continue -m "what you changed"{more}', by_hand, Trigger.RESOLVE),
-    ]
-    if rewind_to is not None:
-        dropped = f"steps {rewind_to + 1}–{manifest.step}" if rewind_to + 1 < manifest.step else f"step {manifest.step}"
-        rewind = f"{resolve} --rewind {rewind_to}{more}"
-        offers.append(_Offer(rewind, f"drop {dropped} (kept as a ref)", Trigger.RESOLVE))
-    offers.append(_Offer(f'{resolve} --cancel -m "why"', "stop for good", Trigger.CANCEL))
-    if raised:
-        offers.insert(0, _Offer(f"{resolve} {raised}", "raise the budget and go on", Trigger.RESOLVE))
-    if manifest.reason.code is ReasonCode.APPROVAL_REQUIRED:
-        offers.sort(key=lambda offer: offer.trigger is not Trigger.APPROVE)
-    return offers
-
-
-def _approval(manifest: JobManifest) -> _Offer:
-    approve = f"resolve {manifest.id} --approve"
-    red = len(red_checks(manifest.checks))
-    left = [phase.name for phase in manifest.job.phases[manifest.phase + 1 :]]
-    skipped = f"; skips the later {'phase' if len(left) == 1 else 'phases'} {', '.join(left)}" if left else ""
-    if red:
-        waived = f"take the work although {red} {'check is' if red == 1 else 'checks are'} red"
-        return _Offer(f'{approve} --override-checks -m "why"', waived + skipped, Trigger.APPROVE)
-    if manifest.current_checks and manifest.checked_tree != manifest.tree:
-        return _Offer(f'{approve} --override-checks -m "why"', f"take the work, not checked{skipped}", Trigger.APPROVE)
-    return _Offer(approve, f"take the work as it is{skipped}", Trigger.APPROVE)
-
-
-def _raise(manifest: JobManifest) -> str:
-    """The option that gives a spent budget half of its limit again; empty when none that can be raised is spent."""
-    limit, spent = manifest.budget, manifest.spent
-    match manifest.reason.code:
-        case ReasonCode.BUDGET_STEPS if limit.steps is not None:
-            return f"--add-steps {math.ceil(_missing(spent.steps, limit.steps))}"
-        case ReasonCode.BUDGET_TIME if limit.time is not None:
-            return f"--add-time {format_duration(max(1.0, _missing(spent.time, limit.time)))}"
-        case ReasonCode.BUDGET_COST if limit.cost is not None and spent.cost >= limit.cost:
-            # Up to a whole cent: rounded down, the budget could be spent still.
-            return f"--add-cost {math.ceil(_missing(spent.cost, limit.cost) * 100) / 100:.2f}"
-        case ReasonCode.BUDGET_COST if limit.tokens is not None:
-            return f"--add-tokens {math.ceil(_missing(spent.tokens, limit.tokens))}"
-    return ""
-
-
-def _missing(spent: float, limit: float) -> float:
-    return max(0.0, spent - limit) + limit / 2

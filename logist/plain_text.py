@@ -55,6 +55,12 @@ def last_part(data: bytes | str, limit: int) -> str:
     return note + text[-(limit - len(note)) :]
 
 
+def last_lines(data: bytes, count: int) -> tuple[str, ...]:
+    """The last `count` lines of what was printed that are not empty, as plain text."""
+    lines = [line.rstrip() for line in last_part(data, len(data) or 1).split("\n") if line.strip()]
+    return tuple(lines[-count:])
+
+
 def first_part(data: bytes | str, limit: int) -> str:
     """The start of `data` as plain text, at most `limit` characters; where it was cut a last line says so."""
     room = 8 * limit

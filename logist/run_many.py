@@ -16,9 +16,9 @@ from logist.errors import WORST_FIRST, ExitCode, JobBusy, JobNotFound, LogistErr
 from logist.events import Event, JobDropped, JobEnd, JobsFinished, Reporter
 from logist.job_processor import REST_EXIT_CODES, RunResult, run_job
 from logist.job_queue import RUNNABLE, JobShelf, Look, Need
-from logist.job_report import next_command_lines
 from logist.lifecycle import JobStatus
 from logist.models.manifest import JobManifest
+from logist.next_commands import next_command_lines
 from logist.runtime import Runtime
 
 #: Seconds between two looks for jobs that are new or ready again, while there is room for one.

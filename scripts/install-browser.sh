@@ -24,15 +24,7 @@ END
 }
 
 by_package() {
-    local privilege=()
-    command -v apt-get >/dev/null || return 1
-    if ((EUID)); then
-        sudo -n true 2>/dev/null || return 1
-        privilege=(sudo -n)
-    fi
-    "${privilege[@]}" apt-get -qq update &&
-        "${privilege[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -qq install --yes --no-install-recommends chromium-headless-shell chromium fonts-dejavu-core
+    "$root/scripts/apt-install.sh" chromium-headless-shell chromium fonts-dejavu-core
 }
 
 by_download() {

@@ -21,23 +21,10 @@ missing() {
     done
 }
 
-# A service that is started by its package would be one more, with files of its own.
-by_package() {
-    local privilege=()
-    command -v apt-get >/dev/null || return 1
-    if ((EUID)); then
-        sudo -n true 2>/dev/null || return 1
-        privilege=(sudo -n)
-    fi
-    "${privilege[@]}" apt-get -qq update &&
-        "${privilege[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-            apt-get -qq install --yes --no-install-recommends slurmctld slurmd slurm-client munge
-}
-
 [[ -n $(missing) ]] || exit 0
 mkdir -p "$root/.cache"
 printf 'Installing Slurm\n' >&2
-by_package >"$log" 2>&1 || tail -n 5 "$log" >&2
+"$root/scripts/apt-install.sh" slurmctld slurmd slurm-client munge >"$log" 2>&1 || tail -n 5 "$log" >&2
 left=$(missing)
 [[ -z $left ]] || fail "Slurm could not be installed: ${left% } missing" \
     'Install slurmctld, slurmd, slurm-client and munge (Debian), then run this again.'

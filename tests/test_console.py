@@ -34,19 +34,13 @@ from logist.console.reporters import (
 )
 from logist.events import Event
 from logist.job_list import JobRow, Runner
-from logist.job_report import (
-    BudgetLine,
-    ChangedFile,
-    JobReport,
-    NextCommand,
-    Places,
-    StepSummary,
-    Words,
-)
+from logist.job_report import BudgetLine, ChangedFile, JobReport, Places, Words
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.history import Committed, HistoryEntry, ProcessRecord, Started, Transition
 from logist.models.manifest import CheckResult, Reason, ReasonCode, Role, Source, Verdict
 from logist.models.usage import Usage
+from logist.next_commands import NextCommand
+from logist.step_summaries import StepSummary
 from logist.testing import FakeClock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -501,6 +495,14 @@ def test_cropping_says_so_and_keeps_the_width(text: str, width: int) -> None:
 
     assert console.text_width(cropped) <= width
     assert cropped == text or cropped.endswith("…")
+
+
+def test_nothing_follows_the_piece_of_a_line_that_was_cut() -> None:
+    # What is left of it ends short of the width, so that the next one would fit.
+    long, next_one = console.Span("ab   cd", "bad"), console.Span("e", "dim")
+
+    assert console.crop_line((long, next_one), 5) == (console.Span("ab…", "bad"),)
+    assert console.crop_line((long, next_one), 8) == (long, next_one)
 
 
 @given(text=words)

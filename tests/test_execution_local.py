@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from logist.errors import LogistError, StorageFailed, UsageProblem
 from logist.execution import Command, CommandResult, Ended, adapters
+from logist.execution._keeper import Keeper
 from logist.execution._streams import Stream, _Log
 from logist.execution.leftovers import kill_leftovers
-from logist.execution.local import LocalWorkerAdapter, _Keeper
+from logist.execution.local import LocalWorkerAdapter
 from logist.processes import ProcessIdentity, boot_id, identify, is_alive, start_time
 from logist.testing.adapter_contract import AdapterContract, MakeAdapter
 from logist.testing.bench import MARK, Bench, all_pids, environment_of, hostile
@@ -502,7 +503,7 @@ def test_a_runner_that_is_killed_between_start_and_go_has_run_nothing(bench: Ben
 
 def test_a_runner_that_is_gone_before_it_hears_of_the_start_has_run_nothing(bench: Bench) -> None:
     # The request lies in the line, and nobody takes the answer to it.
-    keeper = _Keeper()
+    keeper = Keeper()
     command = bench.shell("touch ran")
     reader, writer = os.pipe()
     warden = keeper.warden()

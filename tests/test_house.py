@@ -85,7 +85,7 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
 SCRIPTS = (
     *("run-tests.sh", "test-demo.sh", ".ci/run"),
     *("scripts/setup-env.sh", "scripts/install-browser.sh", "scripts/install-agents.sh"),
-    "scripts/install-slurm.sh",
+    *("scripts/install-slurm.sh", "scripts/apt-install.sh"),
 )
 
 

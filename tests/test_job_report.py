@@ -23,14 +23,7 @@ from logist.commands.invocation import Invocation
 from logist.durations import parse_duration
 from logist.job_creation import CreateRequest, create_job
 from logist.job_list import list_rows
-from logist.job_report import (
-    SHOWN_STEPS,
-    JobReport,
-    build_report,
-    next_command_lines,
-    next_commands,
-    recent_steps,
-)
+from logist.job_report import JobReport, build_report
 from logist.job_state import JobStore, OpenJob, change
 from logist.lifecycle import JobStatus, Trigger, allowed
 from logist.models.history import Committed, Intent, Transition
@@ -53,6 +46,8 @@ from logist.models.manifest import (
     Verdict,
 )
 from logist.models.usage import Usage
+from logist.next_commands import next_command_lines, next_commands
+from logist.step_summaries import SHOWN_STEPS, recent_steps
 from logist.testing import FakeClock
 from logist.workspace_utils import CommitInfo, Workspace
 

@@ -31,11 +31,12 @@ from logist.errors import ExitCode, InvalidFile, UsageProblem, WrongState
 from logist.events import Event
 from logist.interventions import BudgetIncrease, add_budget, rerun_job, resolve_retry, resolve_rewind
 from logist.job_processor import preview_step
-from logist.job_report import build_report, next_command_lines
+from logist.job_report import build_report
 from logist.job_state import JobStore
 from logist.lifecycle import JobStatus
 from logist.models.history import AttemptFailed, Exited, Intent
 from logist.models.manifest import Budget, Check, JobManifest, Phase, PhaseKind, ReasonCode, Role, SourceKind, Verdict
+from logist.next_commands import next_command_lines
 from logist.stop_requests import request
 from logist.testing import FakeClock, MemoryReporter
 from logist.workspace_creation import SourceRequest

@@ -268,7 +268,9 @@ def test_on_a_terminal_every_line_says_its_job_and_each_running_job_has_a_row(
         encoding="utf-8",
     )
     wait_for_agents(project, "alpha", "beta")
-    child.expect(r"alpha +.*step 1  worker · fake[^\n]*\n[^\n]*beta +.*step 1  worker · fake")
+    # In the order in which they began.
+    row = r"(?:alpha|beta) +.*step 1  worker · fake"
+    child.expect(rf"{row}[^\n]*\n[^\n]*{row}")
     (project.fake / "go").touch()
     shown = child.read()
     child.close()

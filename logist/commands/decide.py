@@ -156,7 +156,7 @@ def restep(
 
 def _show(manifest: JobManifest, as_json: bool) -> None:
     """The job after the decision, and the command that goes on."""
-    from logist.job_report import next_command_lines
+    from logist.next_commands import next_command_lines
 
     if as_json:
         print_json(manifest.model_dump(mode="json"))

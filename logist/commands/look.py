@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from logist.commands.invocation import Invocation
     from logist.job_files import JobPaths
-    from logist.job_report import StepSummary
     from logist.job_state import JobStore
+    from logist.step_summaries import StepSummary
     from logist.workspace_utils import LoggedCommit, Workspace
 
 #: What an attempt at a step keeps, by the name that --stream calls it.
@@ -114,7 +114,7 @@ def _print_steps(store: JobStore, job_id: str, role: str | None, lines: int | No
 
 def _steps(store: JobStore, job_id: str) -> tuple[StepSummary, ...]:
     """Every committed step, oldest first, those that were left behind too."""
-    from logist.job_report import recent_steps
+    from logist.step_summaries import recent_steps
 
     return recent_steps(store.paths(job_id), store.load(job_id).head, limit=None)
 

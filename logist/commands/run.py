@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +9,7 @@ import click
 
 from logist.chunk_selection import is_spec_target
 from logist.commands.chunks import SpecOptions, adapter_options, run_target
+from logist.commands.driving import Show, check_timeout, open_run, progress_options, show_as
 from logist.commands.invocation import HERE, Place
 from logist.commands.output import print_json, print_text, tell
 from logist.commands.parameters import (
@@ -20,27 +20,12 @@ from logist.commands.parameters import (
     read_bytes,
     target_argument,
 )
-from logist.commands.signals import stop_after, stop_on_signals
 from logist.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
     from logist.commands.invocation import Invocation
     from logist.models.manifest import JobManifest
     from logist.turn_requests import Preview
-
-PROGRESS = ("auto", "tty", "plain", "json", "none")
-
-
-class Show(NamedTuple):
-    """How a run is shown."""
-
-    progress: str = "auto"
-    verbose: bool = False
-
-    @property
-    def card(self) -> bool:
-        """Whether the job's card follows at the end."""
-        return self.progress not in ("json", "none")
 
 
 class Reply(NamedTuple):
@@ -50,24 +35,11 @@ class Reply(NamedTuple):
     name: str
 
 
-def show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Show:
-    """How the options say that a run is shown: --json goes before --quiet, and that before --progress."""
-    return Show("json" if as_json else "none" if quiet else progress, verbose)
-
-
 @click.command()
 @target_argument
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all that the agents print; a line for each chunk.")
-@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
-@click.option(
-    "--progress",
-    type=click.Choice(PROGRESS),
-    default="auto",
-    envvar="LOGIST_PROGRESS",
-    show_envvar=True,
-    help="How to show what happens: a live view on a terminal, else plain lines.",
-)
+@progress_options
 @click.option(
     "--timeout",
     type=Duration(),
@@ -99,7 +71,7 @@ def show_as(progress: str, *, as_json: bool, quiet: bool, verbose: bool) -> Show
     default="local",
     show_default=True,
     metavar="NAME",
-    help="Where the commands run; those of a job: on this machine.",
+    help="Where the commands run; those of a job: here, or on Dask.",
 )
 @click.option("--adapter-option", multiple=True, metavar="NAME=VALUE", help="What the adapter is told.")
 @click.option("--scheduler", metavar="URL", help="With --adapter dask: the Dask scheduler, like tcp://HOST:8786.")
@@ -144,8 +116,7 @@ def run(
 
     Ctrl-C once stops after the step or the running chunks, twice stops them too; the same command goes on.
     """
-    if timeout == 0:
-        raise UsageProblem("--timeout 0 leaves no time to run", "leave it out to run without a limit")
+    check_timeout(timeout)
     show = show_as(progress, as_json=as_json, quiet=quiet, verbose=verbose)
     adapter_option = (*adapter_option, *_as_adapter_options(scheduler=scheduler, cluster=cluster))
     options = SpecOptions(
@@ -227,17 +198,10 @@ def _drive(
     max_wait: float | None = None,
     place: Place = HERE,
 ) -> int:
-    from logist.console.reporters import open_reporter
     from logist.job_processor import run_job
-    from logist.stop_switch import StopSwitch
 
-    job_id, stop = invocation.job_id(job), StopSwitch()
-    with (
-        open_reporter(show.progress, environ=os.environ, verbose=show.verbose) as reporter,
-        invocation.runtime(reporter=reporter, stop=stop, max_wait=max_wait, place=place) as runtime,
-        stop_on_signals(stop),
-        stop_after(stop, timeout),
-    ):
+    job_id = invocation.job_id(job)
+    with open_run(invocation, show, timeout=timeout, max_wait=max_wait, place=place) as runtime:
         result = run_job(
             runtime,
             job_id,
@@ -254,7 +218,8 @@ def _show_end(invocation: Invocation, manifest: JobManifest, exit_code: ExitCode
     """The card on stderr; after a single step that leaves the job waiting for the next one, only what that is."""
     from logist.console import drawn
     from logist.console.card import card_lines
-    from logist.job_report import build_report, next_command_lines
+    from logist.job_report import build_report
+    from logist.next_commands import next_command_lines
 
     if exit_code is ExitCode.SUCCESS and manifest.status == "PENDING":
         tell(f"next is step {manifest.step + 1}, {manifest.next_role}: {next_command_lines(manifest)[0]}")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from logist.commands.chunks import MOST_AT_ONCE, adapter_options
+from logist.commands.driving import check_timeout, open_run, progress_options, show_as
 from logist.commands.invocation import Place
 from logist.commands.output import tell
 from logist.commands.parameters import Duration, complete_job
-from logist.commands.run import PROGRESS, show_as
-from logist.commands.signals import stop_after, stop_on_signals
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -39,15 +37,7 @@ _FILES_OF_RUN = 64
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdicts alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all that the agents print.")
-@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
-@click.option(
-    "--progress",
-    type=click.Choice(PROGRESS),
-    default="auto",
-    envvar="LOGIST_PROGRESS",
-    show_envvar=True,
-    help="How to show what happens: a live view on a terminal, else plain lines.",
-)
+@progress_options
 @click.option("--timeout", type=Duration(), metavar="DURATION", help="Stop after this long, with exit code 124.")
 @click.option(
     "--max-wait",
@@ -60,7 +50,7 @@ _FILES_OF_RUN = 64
     default="local",
     show_default=True,
     metavar="NAME",
-    help="Where on this machine the commands run.",
+    help="Where the commands run: here, or on Dask.",
 )
 @click.option("--adapter-option", multiple=True, metavar="NAME=VALUE", help="What the adapter is told.")
 @click.pass_obj
@@ -85,26 +75,19 @@ def run_many(
 
     Ctrl-C once stops each job after its step, twice stops them now; the same command goes on.
     """
-    from logist.console.reporters import open_reporter
     from logist.run_many import run_jobs
-    from logist.stop_switch import StopSwitch
 
     if every == bool(jobs):
         raise UsageProblem(
             "names of jobs and --all exclude each other" if every else "no job is named",
             "logist run --all runs every job that is ready, logist run JOB... those alone, logist job run the selected",
         )
-    if timeout == 0:
-        raise UsageProblem("--timeout 0 leaves no time to run", "leave it out to run without a limit")
+    check_timeout(timeout)
     only = None if every else frozenset(map(invocation.store().find, jobs))
     show = show_as(progress, as_json=as_json, quiet=quiet, verbose=verbose)
-    stop, place = StopSwitch(), Place(adapter, adapter_options(adapter_option))
-    with (
-        open_reporter(show.progress, environ=os.environ, verbose=verbose, several=True) as reporter,
-        invocation.runtime(reporter=reporter, stop=stop, max_wait=max_wait, place=place) as runtime,
-        stop_on_signals(stop),
-        stop_after(stop, timeout),
-    ):
+    place = Place(adapter, adapter_options(adapter_option))
+    with open_run(invocation, show, timeout=timeout, max_wait=max_wait, place=place, several=True) as runtime:
+        runtime.adapter.prepare(concurrency)
         result = run_jobs(runtime, only=only, concurrency=_affordable(concurrency))
     if show.card:
         _show_summary(result)

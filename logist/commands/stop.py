@@ -125,7 +125,7 @@ def pause(invocation: Invocation, job: str | None, message: str, as_json: bool) 
 
 
 def _possible_now(invocation: Invocation, job_id: str) -> str:
-    from logist.job_report import next_commands
+    from logist.next_commands import next_commands
 
     commands = next_commands(invocation.store().load(job_id), runner_alive=False)
     return "possible now: " + "; ".join(command.command for command in commands)

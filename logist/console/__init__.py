@@ -118,6 +118,18 @@ def crop(text: str, width: int | None) -> str:
     return "".join(kept).rstrip() + "…" if width > 0 else ""
 
 
+def crop_line(spans: Iterable[Span], width: int) -> Line:
+    """The pieces of a line, cut to `width` columns."""
+    kept: list[Span] = []
+    for text, style in spans:
+        piece = crop(text, width)
+        kept.append(Span(piece, style))
+        width -= text_width(piece)
+        if piece != text:
+            break
+    return tuple(kept)
+
+
 def crop_start(text: str, width: int) -> str:
     """The end of `text` in `width` columns: of a path, its last part says most."""
     return text if text_width(text) <= width else crop(text[::-1], width)[::-1]

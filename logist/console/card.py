@@ -17,7 +17,9 @@ from logist.lifecycle import JobStatus
 from logist.models.manifest import CheckResult, ReasonCode, Verdict, red_checks
 
 if TYPE_CHECKING:
-    from logist.job_report import BudgetLine, ChangedFile, JobReport, NextCommand, StepSummary, Words
+    from logist.job_report import BudgetLine, ChangedFile, JobReport, Words
+from logist.next_commands import NextCommand
+from logist.step_summaries import StepSummary
 
 #: Below this many columns an explanation stands on its own line.
 WIDE = 100

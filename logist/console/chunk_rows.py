@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from logist.console import Line, Span, crop, line, pad, text_width
+from logist.console import Line, Span, crop, crop_line, line, pad, text_width
 from logist.console.chunk_meter import RunMeter, RunningChunk
 from logist.console.chunk_tables import chunk_name, fps_text
 from logist.durations import stopwatch
@@ -167,13 +167,7 @@ def _bar(share: float | None, width: int, now: float) -> list[Span]:
 
 def _cut(spans: Sequence[Span], width: int) -> Line:
     """The pieces of a row, cut to `width` columns, without empty ones at its end."""
-    kept: list[Span] = []
-    for text, style in spans:
-        piece = crop(text, width)
-        kept.append(Span(piece, style))
-        width -= text_width(piece)
-        if piece != text:
-            break
+    kept = list(crop_line(spans, width))
     while kept and not kept[-1].text.strip():
         kept.pop()
     if kept:

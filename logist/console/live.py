@@ -14,27 +14,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from rich.live import Live
 from rich.text import Text
 
 from logist import events
 from logist.chunks import ChunkEvent, ChunkFinished, ChunkProgressed, ChunkStatus, MergeFinished
 from logist.chunks import Notice as ChunkNotice
 from logist.clock import Clock, SystemClock
-from logist.console import crop, crop_start, fit_encoding, local_time, one_line, pad, text_width, wrap
+from logist.console import (
+    Line,
+    Span,
+    crop,
+    crop_line,
+    crop_start,
+    line,
+    line_width,
+    local_time,
+    one_line,
+    pad,
+    text_width,
+    wrap,
+)
 from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, fps_text, merged_words, tail_lines
 from logist.console.chunks import Failures
 from logist.console.reporters import OutputLines, again_words, check_words, count, describe, quote, stop_words
-from logist.console.terminal import open_console
+from logist.console.terminal import open_console, open_footer, styled
 from logist.durations import format_duration, stopwatch
 from logist.events import Event
-from logist.job_report import last_lines
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.manifest import Role, Verdict, red_checks
+from logist.plain_text import last_lines
 
-#: Refreshes a second; what an event changes is shown at once.
-_RATE = 4
 #: Seconds without output after which the footer says so.
 _QUIET_AFTER = 30.0
 _FOOTER_ROWS = 10
@@ -131,15 +141,7 @@ class LiveReporter:
         self._meter = RunMeter()
         self._failures = Failures()
         self._console = open_console(target, environ)
-        self._live = Live(
-            console=self._console,
-            refresh_per_second=_RATE,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="crop",
-            get_renderable=self._footer,
-        )
+        self._live = open_footer(self._console, self._footer)
         self._closed = False
 
     def close(self) -> None:
@@ -257,38 +259,34 @@ class LiveReporter:
 
     # --- Lines that stay ------------------------------------------------------------------------------------------
 
-    def _print(self, *parts: tuple[str, str], time: bool = True) -> None:
+    def _print(self, *parts: str | Span, time: bool = True) -> None:
         if time:
-            parts = (("dim", f"{local_time(self._clock.now())}  "), *parts)
+            parts = (Span(f"{local_time(self._clock.now())}  ", "dim"), *parts)
         self._console.print(self._text(*parts), soft_wrap=True)
 
-    def _print_words(self, style: str, words: str, *head: tuple[str, str]) -> None:
+    def _print_words(self, style: str, words: str, *head: str | Span) -> None:
         """A line, or as many as the words need, set below each other."""
         width = self._console.width
-        fitted = _fitted(list(head), max(_MIN_WORDS, width - _INDENT))
-        room = width - _INDENT - sum(text_width(text) for _, text in fitted)
+        fitted = crop_line(line(*head), max(_MIN_WORDS, width - _INDENT))
+        room = width - _INDENT - line_width(fitted)
         first, *rest = wrap(words, room) if room >= _MIN_WORDS else ["", words]
-        self._print(*fitted, (style, first))
+        self._print(*fitted, Span(first, style))
         for row in wrap(" ".join(rest), max(_MIN_WORDS, width - _INDENT)) if rest else []:
-            self._print((style, " " * _INDENT + row), time=False)
+            self._print(Span(" " * _INDENT + row, style), time=False)
 
-    def _text(self, *parts: tuple[str, str]) -> Text:
-        """A line of (style, text) pieces: never markup, so an agent's brackets are only brackets."""
-        text = Text(no_wrap=True, end="")
-        for style, piece in parts:
-            text.append(fit_encoding(piece, self._encoding), style or None)
-        return Text.assemble(text)
+    def _text(self, *parts: str | Span) -> Text:
+        return styled(line(*parts), self._encoding)
 
     def _print_output(self, text: str) -> None:
         step = self._view.step
         who = step.role.value if step else ""
-        self._print(("dim", f"{who:>10} │ "), ("", text.expandtabs(4)), time=False)
+        self._print(Span(f"{who:>10} │ ", "dim"), text.expandtabs(4), time=False)
 
     def _print_change(self, event: events.StateChanged) -> None:
         if event.trigger is Trigger.PROCEED:
             return
         style = _STATUS_STYLES[event.after].rpartition(" ")[2]
-        head = (style, f"{event.before} → {event.after}  ")
+        head = Span(f"{event.before} → {event.after}  ", style)
         self._print_words("", crop(one_line(event.reason.sentence), _MAX_SENTENCE), head)
 
     def _print_step(self, event: events.StepFinished) -> None:
@@ -297,27 +295,26 @@ class LiveReporter:
         full = _step_parts(event, costs=self._costs, agent=width >= _WIDE)
         parts = full if width >= _NARROW else _short_step_parts(event)
         objection = "" if event.action is Verdict.COMPLETED else quote(event.summary)
-        room = width - _INDENT - sum(text_width(text) for _, text in parts) - 2
+        room = width - _INDENT - line_width(parts) - 2
         beside = bool(objection) and room >= min(_QUOTE_ROOM, text_width(objection))
         if beside:
-            parts.append(("", f"  {_cropped_quote(objection, room)}"))
-        self._print(*_fitted(parts, width - _INDENT))
+            parts = (*parts, Span(f"  {_cropped_quote(objection, room)}"))
+        self._print(*crop_line(parts, width - _INDENT))
         if objection and not beside:
-            self._print(("", " " * _INDENT + _cropped_quote(objection, width - _INDENT)), time=False)
+            self._print(" " * _INDENT + _cropped_quote(objection, width - _INDENT), time=False)
 
     def _print_check(self, event: events.CheckFinished) -> None:
         result = event.result
         style, glyph = ("green", "✓") if result.passed else ("red" if result.required else "yellow", "✗")
         short = self._console.width < _NARROW
         name = f"step {event.step} check " if short else f"step {event.step:<3} check      "
-        head = (("", name), (style, f"{glyph} "))
-        self._print_words("", f"{one_line(result.name)} {check_words(result)}", *head)
+        self._print_words("", f"{one_line(result.name)} {check_words(result)}", name, Span(f"{glyph} ", style))
 
     def _print_failure(self, event: events.AttemptFailed) -> None:
         again = again_words(event.retry_in)
         short = self._console.width < _NARROW
         which = f"step {event.step}" if short else f"step {event.step:<3} attempt {event.attempt}"
-        self._print_words("", quote(event.detail), ("yellow", f"{which} failed ({event.kind}{again})  "))
+        self._print_words("", quote(event.detail), Span(f"{which} failed ({event.kind}{again})  ", "yellow"))
 
     # --- The footer -----------------------------------------------------------------------------------------------
 
@@ -329,33 +326,33 @@ class LiveReporter:
             return Text("\n").join([head, hint][: max(1, rows)])
         bars = self._bars(view, width)
         room = min(_OUTPUT_ROWS, rows - 3 - len(bars))
-        rule = self._text(("dim", "─" * width))
+        rule = self._text(Span("─" * width, "dim"))
         return Text("\n").join([rule, head, *bars, *self._last_output(view, width, room), hint])
 
     def _head(self, view: _View, width: int) -> Text:
         pill = f" {view.status.value.replace('_', ' ')} "
-        left: list[tuple[str, str]] = [(f"bold {_STATUS_STYLES[view.status]}", pill), ("bold", f" {view.job_id}")]
+        job = line(Span(pill, f"bold {_STATUS_STYLES[view.status]}"), Span(f" {view.job_id}", "bold"))
         step = view.step
         if step is None:
-            return self._text(*_fitted(left, width))
+            return self._text(*crop_line(job, width))
         again = f" attempt {step.attempt}" if step.attempt > 1 else ""
-        left += [("", f"  step {_step_number(step)}{again}  "), (_ROLE_STYLES[step.role], step.role.value)]
-        left.append(("", f" · {one_line(step.agent)}"))
-        left.append(("dim", f" · {view.activity or one_line(step.phase)}"))
+        doing = line(
+            f"  step {_step_number(step)}{again}  ",
+            Span(step.role.value, _ROLE_STYLES[step.role]),
+            f" · {one_line(step.agent)}",
+            Span(f" · {view.activity or one_line(step.phase)}", "dim"),
+        )
         right = self._clocks(view, step, short=width < _NARROW)
-        room = width - sum(text_width(text) for _, text in right) - 2
-        left = _fitted(left, max(0, room))
-        gap = width - sum(text_width(text) for _, text in left + right)
-        return self._text(*_fitted([*left, ("", " " * gap), *right], width))
+        left = crop_line((*job, *doing), max(0, width - line_width(right) - 2))
+        gap = width - line_width(left) - line_width(right)
+        return self._text(*crop_line((*left, Span(" " * gap), *right), width))
 
-    def _clocks(self, view: _View, step: events.StepStarted, *, short: bool) -> list[tuple[str, str]]:
+    def _clocks(self, view: _View, step: events.StepStarted, *, short: bool) -> Line:
         now = self._clock.monotonic()
         passed, silent = now - view.began, now - view.heard
-        clocks = []
-        if silent >= _QUIET_AFTER:
-            clocks.append(("yellow", f"quiet {format_duration(silent)}  "))
+        quiet = (Span(f"quiet {format_duration(silent)}  ", "yellow"),) if silent >= _QUIET_AFTER else ()
         job = "" if short else f" step · {stopwatch(step.time_spent + passed)} job"
-        return [*clocks, ("dim", f"{stopwatch(passed)}{job}")]
+        return (*quiet, Span(f"{stopwatch(passed)}{job}", "dim"))
 
     def _bars(self, view: _View, width: int) -> list[Text]:
         if view.step is None:
@@ -372,7 +369,10 @@ class LiveReporter:
         words = crop("  ".join(filter(None, parts)), max(1, width - length - 10))
         rest = "─" * (length - full)
         return self._text(
-            ("dim", pad("frames", 8)), ("cyan", "━" * full), ("bright_black", rest), ("cyan", f" {words}")
+            Span(pad("frames", 8), "dim"),
+            Span("━" * full, "cyan"),
+            Span(rest, "bright_black"),
+            Span(f" {words}", "cyan"),
         )
 
     def _bar(self, budget: _Budget, width: int) -> Text:
@@ -382,26 +382,28 @@ class LiveReporter:
         full = round(share * length)
         name = pad(budget.name, 8)
         rest = "─" * (length - full)
-        return self._text(("dim", name), (style, "━" * full), ("bright_black", rest), (style, f" {budget.text}"))
+        return self._text(
+            Span(name, "dim"), Span("━" * full, style), Span(rest, "bright_black"), Span(f" {budget.text}", style)
+        )
 
     def _last_output(self, view: _View, width: int, rows: int) -> list[Text]:
         if view.step is None or rows <= 0:
             return []
         role = f"{view.step.role:>10} │ "
         shown = [crop(text.expandtabs(4), max(1, width - len(role) - 1)) for text in last_lines(view.tail, rows)]
-        return [self._text(("dim", role), ("", text)) for text in shown]
+        return [self._text(Span(role, "dim"), text) for text in shown]
 
     def _hint(self, view: _View, width: int) -> Text:
         # Short of the last columns: the terminal echoes ^C behind it, and that must not start a new row.
         room = width - 5
         if view.stopping is not None:
-            return self._text(("yellow", crop(f" {stop_words(view.stopping, view.after)}", room)))
+            return self._text(Span(crop(f" {stop_words(view.stopping, view.after)}", room), "yellow"))
         after = "this step" if view.render is None else "the running chunks"
         keys = f" ^C stop after {after}   ^C^C stop now"
         if view.step is None or room - len(keys) < 24:
-            return self._text(("dim", crop(keys, room)))
+            return self._text(Span(crop(keys, room), "dim"))
         log = crop_start(_relative(view.step.stdout_log), room - len(keys) - 9)
-        return self._text(("dim", f"{keys}   logs: {log}"))
+        return self._text(Span(f"{keys}   logs: {log}", "dim"))
 
 
 def _relative(path: str) -> str:
@@ -411,18 +413,6 @@ def _relative(path: str) -> str:
 
 def _cropped_quote(quoted: str, room: int) -> str:
     return quoted if text_width(quoted) <= room else f"{crop(quoted.removesuffix('”'), max(2, room - 1))}”"
-
-
-def _fitted(parts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
-    """The pieces of a line, cut to `width` columns."""
-    fitted = []
-    for style, text in parts:
-        piece = crop(text, width)
-        fitted.append((style, piece))
-        width -= text_width(piece)
-        if piece != text:
-            break
-    return fitted
 
 
 def _step_number(step: events.StepStarted) -> str:
@@ -446,33 +436,29 @@ def _budgets(step: events.StepStarted, passed: float) -> list[_Budget]:
     return budgets
 
 
-def _step_parts(event: events.StepFinished, *, costs: bool, agent: bool) -> list[tuple[str, str]]:
+def _step_parts(event: events.StepFinished, *, costs: bool, agent: bool) -> Line:
     red = len(red_checks(event.checks))
     cost = "" if event.usage.cost is None else f"${event.usage.cost:.2f}"
     files = count(event.files_changed, "file") if event.files_changed else ""
-    parts = [
-        ("", f"step {event.step:<3} "),
-        (_ROLE_STYLES[event.role], pad(event.role.value, 10)),
-        ("", f" {pad(crop(one_line(event.agent), 14), 9)} " if agent else " "),
-        (_VERDICT_STYLES[event.action], f"{_GLYPHS[event.action]} {event.action:9}"),
-        ("", f"  {format_duration(event.duration):>6}"),
-    ]
-    if costs:
-        parts.append(("", f"  {cost:>6}"))
-    parts.append(("", f"  {files:8}"))
-    parts.append(("dim", f"  {event.commit[:7]}"))
-    if red:
-        parts.append(("red", f"  {count(red, 'red check')}"))
-    if event.skipped:
-        parts.append(("yellow", f"  {count(event.skipped, 'path')} left out"))
-    return parts
+    return line(
+        f"step {event.step:<3} ",
+        Span(pad(event.role.value, 10), _ROLE_STYLES[event.role]),
+        f" {pad(crop(one_line(event.agent), 14), 9)} " if agent else " ",
+        Span(f"{_GLYPHS[event.action]} {event.action:9}", _VERDICT_STYLES[event.action]),
+        f"  {format_duration(event.duration):>6}",
+        f"  {cost:>6}" if costs else "",
+        f"  {files:8}",
+        Span(f"  {event.commit[:7]}", "dim"),
+        Span(f"  {count(red, 'red check')}" if red else "", "red"),
+        Span(f"  {count(event.skipped, 'path')} left out" if event.skipped else "", "yellow"),
+    )
 
 
-def _short_step_parts(event: events.StepFinished) -> list[tuple[str, str]]:
-    return [
-        ("", f"step {event.step} "),
-        (_ROLE_STYLES[event.role], event.role.value),
-        (_VERDICT_STYLES[event.action], f" {_GLYPHS[event.action]} {event.action}"),
-        ("", f" {format_duration(event.duration)}"),
-        ("dim", f" {event.commit[:7]}"),
-    ]
+def _short_step_parts(event: events.StepFinished) -> Line:
+    return line(
+        f"step {event.step} ",
+        Span(event.role.value, _ROLE_STYLES[event.role]),
+        Span(f" {_GLYPHS[event.action]} {event.action}", _VERDICT_STYLES[event.action]),
+        f" {format_duration(event.duration)}",
+        Span(f" {event.commit[:7]}", "dim"),
+    )

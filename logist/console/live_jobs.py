@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from rich.live import Live
 from rich.text import Text
 
 from logist import events
@@ -18,14 +17,12 @@ from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, merged_words, tail_lines
 from logist.console.chunks import Failures
 from logist.console.reporters import OutputLines, describe, stop_words
-from logist.console.terminal import open_console, styled
+from logist.console.terminal import open_console, open_footer, styled
 from logist.durations import stopwatch
 from logist.events import Event
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.manifest import Verdict
 
-#: Refreshes a second; what an event changes is shown at once.
-_RATE = 4
 #: Columns of a job's name, at most and on a narrow terminal, and of the time before it.
 _MOST_NAME = 28
 _LEAST_NAME = 8
@@ -93,15 +90,7 @@ class LiveJobs:
         #: None, or whether the run is to stop now.
         self._stopping: bool | None = None
         self._console = open_console(target, environ)
-        self._live = Live(
-            console=self._console,
-            refresh_per_second=_RATE,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="crop",
-            get_renderable=self._footer,
-        )
+        self._live = open_footer(self._console, self._footer)
         self._closed = False
 
     def close(self) -> None:

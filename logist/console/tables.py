@@ -17,7 +17,7 @@ from logist.lifecycle import JobStatus
 if TYPE_CHECKING:
     from logist.events import JobEnd
     from logist.job_list import JobRow
-    from logist.job_report import StepSummary
+    from logist.step_summaries import StepSummary
     from logist.workspace_utils import LoggedCommit
 
 #: Columns of a step's words in the list of steps; `job log --step` has them whole.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from logist.console import Line, fit_encoding
+
+#: Refreshes a second; what an event changes is shown at once.
+_RATE = 4
 
 
 class Terminal:
@@ -53,6 +57,19 @@ def open_console(stream: TextIO, environ: Mapping[str, str]) -> Console:
         emoji=False,
         soft_wrap=True,
         legacy_windows=False,
+    )
+
+
+def open_footer(console: Console, draw: Callable[[], Text]) -> Live:
+    """Rows that `draw` makes anew a few times a second, below the lines that stay; not there before it is started."""
+    return Live(
+        console=console,
+        refresh_per_second=_RATE,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",
+        get_renderable=draw,
     )
 
 

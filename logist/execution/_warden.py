@@ -1,4 +1,4 @@
-"""Watches commands and lets nothing of them live on. Run as a program by `local.py`, standard library only.
+"""Watches commands and lets nothing of them live on. Run as a program by `_keeper.py`, standard library only.
 
 One *keeper* per runner forks one *warden* per command that runs at the same time; a warden serves many commands,
 one after the other. Each of them is a child sub-reaper: whatever a command starts (setsid, double forks) comes back

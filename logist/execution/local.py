@@ -13,17 +13,12 @@ import os
 import resource
 import select
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import lru_cache
-from itertools import count
 from typing import Any, NamedTuple
 
-from logist.errors import LogistError
 from logist.execution import (
     CancelCheck,
     Command,
@@ -34,6 +29,7 @@ from logist.execution import (
     StreamResult,
     _warden,
 )
+from logist.execution._keeper import Keeper, Warden, WardenGone
 from logist.execution._streams import Plumbing
 from logist.execution.adapters import AdapterOptions, refuse_unknown
 from logist.execution.leftovers import kill_leftovers
@@ -43,17 +39,9 @@ from logist.processes import ProcessIdentity, boot_id
 GRACE = 2.0
 #: Seconds between two looks at the cancel request; the promise is 50 ms.
 _CANCEL_PACE = 0.04
-_CHUNK = 65536
-#: What the keeper runs. A module and no script: those are compiled anew each time, which a short run would wait for.
-#: Its folder comes last, so that no file there can stand for a module of Python's own.
-_RUN_WARDEN = "import sys; sys.path.append(sys.argv[1].rpartition('/')[0]); import _warden; _warden.run()"
 #: One argument or one environment entry may not be longer (MAX_ARG_STRLEN, the closing NUL included).
 _LONGEST_STRING = 32 * resource.getpagesize()
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP})
-
-
-class _WardenGoneError(Exception):
-    """The line to the warden is closed: it was killed, or never came up."""
 
 
 class LocalWorkerAdapter:
@@ -66,8 +54,8 @@ class LocalWorkerAdapter:
     def __init__(self, *, grace: float = GRACE) -> None:
         self._grace = grace
         self._lock = threading.Lock()
-        self._keeper: _Keeper | None = None
-        self._idle: list[_Warden] = []
+        self._keeper: Keeper | None = None
+        self._idle: list[Warden] = []
         self._closed = False
 
     def prepare(self, commands: int) -> None:
@@ -75,7 +63,7 @@ class LocalWorkerAdapter:
         with self._lock:
             if self._keeper is not None or self._closed:
                 return
-            self._keeper = _Keeper()
+            self._keeper = Keeper()
             # More would only take the processors away from what the caller does meanwhile.
             for _ in range(min(commands, os.cpu_count() or 1)):
                 self._idle.append(self._keeper.warden())
@@ -114,7 +102,7 @@ class LocalWorkerAdapter:
         if keeper is not None:
             keeper.close()
 
-    def _take_warden(self) -> _Warden:
+    def _take_warden(self) -> Warden:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this adapter is closed")
@@ -126,17 +114,17 @@ class LocalWorkerAdapter:
                     return warden
                 warden.close()
             if self._keeper is None:
-                self._keeper = _Keeper()
+                self._keeper = Keeper()
             return self._keeper.warden()
 
-    def _drop_keeper(self, keeper: _Keeper) -> None:
+    def _drop_keeper(self, keeper: Keeper) -> None:
         # Its wardens work on, but nobody would clean up behind one that is killed.
         while self._idle:
             self._idle.pop().close()
         keeper.close()
         self._keeper = None
 
-    def _give_back(self, warden: _Warden) -> None:
+    def _give_back(self, warden: Warden) -> None:
         with self._lock:
             if warden.clean and warden.keeper is self._keeper:
                 self._idle.append(warden)
@@ -148,158 +136,6 @@ def open_local(options: AdapterOptions) -> LocalWorkerAdapter:
     """The adapter of this machine. Raises UsageProblem for any option: it has none."""
     refuse_unknown("local", options)
     return LocalWorkerAdapter()
-
-
-class _Keeper:
-    """The runner's end of the keeper process, which starts the wardens."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._numbers = count(1)
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            program = [_interpreter(), "-B", "-I", "-S", "-c", _RUN_WARDEN, _warden.__file__]
-            program += [str(theirs.fileno()), str(os.getpid())]
-            try:
-                self._process = subprocess.Popen(
-                    program,
-                    cwd="/",
-                    env=_library_path(),
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                self._control.close()
-                raise _no_warden(error.strerror or str(error)) from error
-
-    def is_alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.poll() is None
-
-    def warden(self) -> _Warden:
-        """A new warden. Raises LogistError when the keeper does not take the order."""
-        ours, theirs = socket.socketpair()
-        number = next(self._numbers)
-        with theirs, self._lock:
-            try:
-                socket.send_fds(
-                    self._control, [_warden.CONTROL.pack(_warden.NEW, number)], [theirs.fileno()], _warden.NO_SIGNAL
-                )
-            except OSError as error:
-                ours.close()
-                raise _no_warden(error.strerror or str(error)) from error
-        return _Warden(self, number, ours)
-
-    def sweep(self, number: int) -> int:
-        """Wait until a warden that was killed and everything below it are gone; how many had to be killed."""
-        with self._lock:
-            try:
-                self._control.sendall(_warden.CONTROL.pack(_warden.SWEEP, number), _warden.NO_SIGNAL)
-                answer = _warden.receive_frame(self._control)
-            except OSError:
-                return 0
-        return 0 if answer is None else int(answer["killed"])
-
-    def close(self) -> None:
-        """Let the process end, which it does after its last warden, and wait for it."""
-        self._control.close()
-        self._process.wait()
-
-
-def _interpreter() -> str:
-    if not sys.executable:
-        raise _no_warden("this Python does not know its own program")
-    return sys.executable
-
-
-def _library_path() -> dict[str, str]:
-    # What an interpreter outside the system's folders may need to start; nothing else: the agent can read it.
-    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
-
-
-def _no_warden(why: str) -> LogistError:
-    return LogistError(
-        f"The process that watches commands could not be started: {why}.",
-        "Check the limits on processes and open files (ulimit -u, ulimit -n), then run again.",
-    )
-
-
-class _Warden:
-    """The runner's end of one warden process, which runs one command at a time."""
-
-    def __init__(self, keeper: _Keeper, number: int, sock: socket.socket) -> None:
-        self.keeper = keeper
-        #: It has nothing to do and nothing left of the last command.
-        self.clean = True
-        self._number = number
-        self._sock = sock
-        #: The environment of the last command, which it remembers.
-        self._env: dict[str, str] = {}
-
-    def fileno(self) -> int:
-        """Readable when the warden has something to tell or is gone."""
-        return self._sock.fileno()
-
-    def is_ready(self) -> bool:
-        """Whether an idle one is still there: it never speaks unasked, so anything to read is the end."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return not poll.poll(0)
-
-    def start(self, command: Command, grace: float, fds: list[int], *, held: bool) -> None:
-        """Have it start the command; a held one waits at the barrier."""
-        self.clean = False
-        request = {
-            "held": held,
-            "input": bool(command.stdin),
-            "argv": [os.fsencode(item) for item in command.spelled],
-            "cwd": os.fsencode(command.cwd),
-            "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items() - self._env.items()},
-            "unset": [os.fsencode(name) for name in self._env.keys() - command.env.keys()],
-            "grace": grace,
-        }
-        self._env = dict(command.env)
-        try:
-            _warden.send_frame(self._sock, request, fds)
-        except OSError as error:
-            raise _WardenGoneError from error
-
-    def order(self, order: bytes) -> None:
-        """GO, STOP or KILL."""
-        try:
-            self._sock.sendall(order, _warden.NO_SIGNAL)
-        except OSError as error:
-            raise _WardenGoneError from error
-
-    def receive(self) -> dict[str, Any]:
-        """What it tells next."""
-        try:
-            message = _warden.receive_frame(self._sock)
-        except OSError as error:
-            raise _WardenGoneError from error
-        if message is None:
-            raise _WardenGoneError
-        return message
-
-    def abandon(self) -> None:
-        """Hang up and wait until it has killed what it has and is gone itself."""
-        self.clean = False
-        with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
-            while self._sock.recv(_CHUNK):
-                continue
-        self.sweep()
-
-    def sweep(self) -> int:
-        """After its death: wait until nothing below it is left; how many had to be killed."""
-        return self.keeper.sweep(self._number)
-
-    def close(self) -> None:
-        """Hang up: it kills what it has and ends."""
-        self._sock.close()
 
 
 class _Stop(NamedTuple):
@@ -315,7 +151,7 @@ class _Execution:
     def __init__(
         self,
         command: Command,
-        warden: _Warden,
+        warden: Warden,
         plumbing: Plumbing,
         grace: float,
         cancel: CancelCheck | None,
@@ -336,7 +172,7 @@ class _Execution:
         """Run it."""
         try:
             return self._finish(self._carry_out())
-        except _WardenGoneError:
+        except WardenGone:
             return self._lost()
         except BaseException:  # a callback's too: it travels on, and nothing that was started may live then
             self._warden.abandon()
