@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from logist.environment import inherited, inside
+from logist.environment import inherited, inside, passed_on
 from logist.errors import StorageFailed
 from logist.execution import CancelCheck, Command, CommandResult, Ended, OutputSink, WorkerAdapter
 from logist.models.manifest import Check, CheckResult
@@ -46,7 +46,8 @@ def run_checks(
     was stopped: no check may see what another one left.
     """
     _make(log_dir)
-    environment = inherited(environ, pass_env) | inside(workspace)
+    pass_env = tuple(pass_env)
+    environment, passed = inherited(environ, pass_env) | inside(workspace), passed_on(environ, pass_env)
     results: list[CheckResult] = []
     for number, check in enumerate(checks, start=1):
         why = cancel() if cancel is not None else None
@@ -55,6 +56,7 @@ def run_checks(
         command = Command(
             cwd=workspace,
             env=environment | {"LOGIST_CHECK": check.name},
+            passed=passed,
             shell=check.command,
             timeout=check.timeout,
             stdout_log=log_dir / f"check-{number:02}.stdout.log",

@@ -17,6 +17,11 @@ def inherited(environ: Mapping[str, str], names: Iterable[str] = ()) -> dict[str
     return kept
 
 
+def passed_on(environ: Mapping[str, str], names: Iterable[str] = ()) -> frozenset[str]:
+    """The names of what `inherited` passes on, and of what it would if it were set."""
+    return frozenset((*_ALLOWED, *names, *inherited(environ)))
+
+
 def inside(workspace: Path) -> dict[str, str]:
     """What says where the workspace is, also to git: it must not find the user's own repository around it."""
     # Not followed by git where a part of it is a link.

@@ -17,7 +17,6 @@ from logist.agents import find_agent
 from logist.errors import ExitCode, LogistError, StorageFailed, WrongState
 from logist.execution import StreamResult
 from logist.job_recovery import recover, step_records, unfinished_exit
-from logist.next_commands import next_command_lines
 from logist.job_state import OpenJob
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.history import (
@@ -29,6 +28,7 @@ from logist.models.history import (
 from logist.models.manifest import Budget, JobManifest, PhaseKind, Reason, ReasonCode, Role, Verdict
 from logist.models.reply import Reply
 from logist.models.usage import Usage
+from logist.next_commands import next_command_lines
 from logist.processes import boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.step_end import finish_step
@@ -75,7 +75,10 @@ def run_job(
     with open_session(runtime, job_id, command="step" if single_step else "run") as session:
         # Only now: while another runner held the job, a request to pause was meant for that one.
         clear(session.paths, "pause")
-        recover(session)
+        try:
+            recover(session)
+        except Interrupted:
+            return RunResult(session.manifest, runtime.stop.exit_code)
         _refuse_unless_runnable(session.manifest)
         if session.manifest.status is JobStatus.PENDING:
             _check_agents(session, fed=reply is not None)
@@ -176,7 +179,9 @@ def _check_agents(session: Session, *, fed: bool) -> None:
             continue
         settings = manifest.job.roles.of(role)
         agent = find_agent(settings.agent, session.runtime.config)
-        agent.check(settings)
+        if not session.runtime.fence:
+            # Elsewhere there are other programs.
+            agent.check(settings)
         if agent.scripted:
             session.notice(f"the {role} is scripted ({agent.name}): no model is asked")
 
@@ -185,7 +190,7 @@ def _drive(session: Session, *, single_step: bool, fed: _Fed | None) -> ExitCode
     try:
         if session.manifest.status is JobStatus.PENDING:
             started = Reason(code=ReasonCode.RUNNER_STARTED, sentence="a runner took the job")
-            session.transition(Trigger.START, started, boot_id=boot_id())
+            session.transition(Trigger.START, started, boot_id=boot_id(), fence=session.runtime.fence)
             if fed is None:
                 _take_stray_edits(session)
         while session.manifest.status is JobStatus.RUNNING:

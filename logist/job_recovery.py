@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from logist.durations import format_duration
 from logist.execution.leftovers import kill_leftovers
 from logist.job_state import change
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.history import AttemptFailed, Exited, HistoryRecord, Intent, Restored, Started
 from logist.models.manifest import JobManifest, Reason, ReasonCode, Role
 from logist.processes import ProcessIdentity, boot_id
-from logist.runtime import JobView, Session
+from logist.runtime import Interrupted, JobView, Session
 from logist.turn_requests import step_token
 from logist.unfinished_work import ensure_workspace, set_aside
 
@@ -18,13 +19,16 @@ def recover(session: Session) -> None:
 
     Nothing of the old run lives afterwards; partial work is under refs/logist/salvage; the workspace and the
     evidence branch agree with the last record. A step that had exited is finished by the next `job_step`.
+    Raises Interrupted when the run was stopped before what the dead runner had elsewhere has ended.
     """
+    died = session.manifest.status is JobStatus.RUNNING
+    if died:
+        _await_fence(session)
     if session.manifest.restoring:
         finish_restoring(session)
     ensure_workspace(session)
     records = step_records(session)
     last = records[-1] if records else None
-    died = session.manifest.status is JobStatus.RUNNING
     if died or isinstance(last, Started | Intent):
         _kill_leftovers(session, records)
     rebooted = session.manifest.boot_id not in ("", boot_id())
@@ -33,6 +37,19 @@ def recover(session: Session) -> None:
         reason = Reason(code=ReasonCode.RUNNER_DIED, sentence="the runner died; the job goes on from its last record")
         session.transition(Trigger.RECOVER, reason)
         session.notice("the last runner died; recovered")
+
+
+def _await_fence(session: Session) -> None:
+    """Wait until nothing runs any more of what the dead runner had elsewhere; when it died is not known."""
+    fence, clock = session.manifest.fence, session.runtime.clock
+    if not fence:
+        return
+    session.notice(f"the last runner died; all that it had elsewhere has ended in {format_duration(fence)}: waiting")
+    end = clock.monotonic() + fence
+    while (left := end - clock.monotonic()) > 0:
+        if session.runtime.stop.after_step:
+            raise Interrupted("stopped while waiting for the end of what a dead runner had elsewhere")
+        clock.sleep(min(0.1, left))
 
 
 def _recover_workspace(session: Session, last: HistoryRecord | None, *, rebooted: bool) -> None:

@@ -10,7 +10,7 @@ from logist import events
 from logist.clock import Clock, SystemClock
 from logist.errors import UsageProblem
 from logist.events import NullReporter, Reporter
-from logist.execution import WorkerAdapter
+from logist.execution import FencedAdapter, WorkerAdapter
 from logist.job_state import JobStore, OpenJob, change
 from logist.lifecycle import JobStatus, Trigger, fire
 from logist.models.config import Config
@@ -45,6 +45,11 @@ class Runtime:
     prompts_dir: Path | None = None
     #: Seconds that a busy provider is waited for in all; None: what the role says.
     max_wait: float | None = None
+
+    @property
+    def fence(self) -> float:
+        """Seconds after this run's death from which on nothing of it runs elsewhere; 0: its commands run here."""
+        return self.adapter.fence if isinstance(self.adapter, FencedAdapter) else 0.0
 
 
 def plain_message(text: str) -> str:

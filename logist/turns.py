@@ -147,7 +147,7 @@ def _wait(session: Session, seconds: float) -> None:
 def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
     ensure_workspace(session)
     agent, request = build_request(session, problem)
-    if isinstance(agent, Versioned):
+    if isinstance(agent, Versioned) and not session.runtime.fence:
         request = replace(request, version=agent.version(request.environ, session.stop_now))
         session.raise_if_stopped()
     command = agent.spell(request)

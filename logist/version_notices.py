@@ -17,7 +17,8 @@ _PACE = 0.05
 @contextmanager
 def version_noticed(session: Session, agent: Agent) -> Iterator[None]:
     """Ask the agent's program for its version meanwhile, once in a run; a doubt is told to the operator at the end."""
-    if not isinstance(agent, Tested) or agent.name in session.versions_asked:
+    elsewhere = bool(session.runtime.fence)
+    if elsewhere or not isinstance(agent, Tested) or agent.name in session.versions_asked:
         yield
         return
     session.versions_asked.add(agent.name)

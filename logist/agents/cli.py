@@ -18,7 +18,6 @@ from logist.agents.oneshot import (
     Answer,
     AnswerKind,
     OneshotRequest,
-    build_environment,
     prompt_argument,
     prompt_bytes,
     spell_command,
@@ -181,7 +180,8 @@ class CliAgent:
         asked = Asked(request, prompt_argument(request), session)
         return spell_command(
             request,
-            environment=build_environment(request, (*_NETWORK, *self.cli.passes), fixed),
+            names=(*_NETWORK, *self.cli.passes),
+            fixed=fixed,
             argv=(*self.cli.argv(asked), *request.settings.args),
             stdin=prompt_bytes(request) if self.cli.prompt == "stdin" else None,
         )

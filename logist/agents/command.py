@@ -14,7 +14,6 @@ from logist.agents.oneshot import (
     Answer,
     AnswerKind,
     OneshotRequest,
-    build_environment,
     prompt_argument,
     prompt_bytes,
     spell_command,
@@ -52,12 +51,7 @@ class CommandAgent:
 
     def spell(self, request: OneshotRequest) -> Command:
         """The line, with the prompt on its standard input."""
-        return spell_command(
-            request,
-            environment=build_environment(request),
-            shell=request.settings.argument,
-            stdin=prompt_bytes(request),
-        )
+        return spell_command(request, shell=request.settings.argument, stdin=prompt_bytes(request))
 
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
         """A reply file counts first; without one exit code 0 is COMPLETED and any other RETRY."""
@@ -109,7 +103,8 @@ class ConfiguredAgent:
         )
         return spell_command(
             request,
-            environment=build_environment(request, definition.pass_env, definition.env),
+            names=definition.pass_env,
+            fixed=definition.env,
             argv=_fill(definition, request),
             shell=definition.shell,
             stdin=prompt_bytes(request) if definition.prompt == "stdin" else None,

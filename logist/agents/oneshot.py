@@ -10,7 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from logist.agents.metering import Meter
 from logist.agents.outcome import Outcome
-from logist.environment import inherited, inside
+from logist.environment import inherited, inside, passed_on
 from logist.execution import CancelCheck, Command, CommandResult
 from logist.models.manifest import Role, RoleSettings
 from logist.models.reply import Reply
@@ -196,15 +196,19 @@ def _request_variables(request: OneshotRequest) -> dict[str, str]:
 def spell_command(
     request: OneshotRequest,
     *,
-    environment: dict[str, str],
+    names: Iterable[str] = (),
+    fixed: Mapping[str, str] | None = None,
     argv: tuple[str, ...] = (),
     shell: str | None = None,
     stdin: bytes | None = None,
 ) -> Command:
-    """A command in the workspace, with the request's limits and logs."""
+    """A command in the workspace, with the request's limits and logs. `names`, `fixed`: as in `build_environment`."""
+    names = tuple(names)
+    passed = passed_on(request.environ, (*request.settings.env, *names))
     return Command(
         cwd=request.workspace,
-        env=environment,
+        env=build_environment(request, names, fixed),
+        passed=passed - (fixed or {}).keys() - _request_variables(request).keys(),
         argv=argv,
         shell=shell,
         stdin=stdin,

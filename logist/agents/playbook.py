@@ -8,7 +8,7 @@ from pathlib import Path
 
 from logist.agents._player import PlaybookInvalidError, load_playbook
 from logist.agents.command import read_required
-from logist.agents.oneshot import Answer, OneshotRequest, build_environment, spell_command
+from logist.agents.oneshot import Answer, OneshotRequest, spell_command
 from logist.errors import AgentUnavailable, InvalidFile
 from logist.execution import Command, CommandResult
 from logist.models.manifest import RoleSettings
@@ -42,9 +42,7 @@ class PlaybookAgent:
         """The player, on this role's turn."""
         # -I and -S: no user site, no PYTHON* variables, no site packages; a third of the start-up time.
         argv = (sys.executable, "-I", "-S", str(_PLAYER), str(_file(request.settings)))
-        return spell_command(
-            request, environment=build_environment(request), argv=(*argv, request.role.value, str(request.turn))
-        )
+        return spell_command(request, argv=(*argv, request.role.value, str(request.turn)))
 
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
         """The reply that the turn left."""

@@ -52,6 +52,9 @@ class Command:
     inherit: tuple[int, ...] = ()
     #: A variable of `env` (NAME, VALUE) by which whatever the command started can be found, should all else fail.
     marker: tuple[str, str] | None = None
+    #: Names of variables that are only passed on: somewhere else they have the values that they have there, if any, and
+    #: nothing of that place's environment counts but these. None: not known.
+    passed: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.argv) == (self.shell is not None):
@@ -139,6 +142,20 @@ class WorkerAdapter(Protocol):
 
     def close(self) -> None:
         """Give back what the adapter holds. It can't run anything afterwards."""
+        ...
+
+
+@runtime_checkable
+class FencedAdapter(WorkerAdapter, Protocol):
+    """A place elsewhere that can run the steps of jobs: what a submitter that died had there ends by itself."""
+
+    @property
+    def fence(self) -> float:
+        """Seconds after a submitter's death from which on nothing of it runs there, or begins."""
+        ...
+
+    def serve_jobs(self) -> None:
+        """From now on a command begins only with its submitter's leave: one of a dead submitter never begins."""
         ...
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from logist.errors import LogistError, UsageProblem
-from logist.execution import WorkerAdapter
+from logist.execution import FencedAdapter, WorkerAdapter
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -41,16 +41,20 @@ def open_adapter(name: str, options: AdapterOptions | None = None) -> WorkerAdap
 def open_adapter_of_jobs(name: str, options: AdapterOptions | None = None) -> WorkerAdapter:
     """A new adapter for the steps of jobs, to be closed by the caller.
 
-    Raises UsageProblem when its commands are not processes of this machine that inherit the job's lease (it says so by
-    an attribute `runs_here`): a later run could not see that they still live, nor end them. Else as `open_adapter`.
+    Its commands are processes of this machine that inherit the job's lease (it says so by an attribute `runs_here`), or
+    it is a `FencedAdapter`. Raises UsageProblem for any other: a later run could neither see that a dead one's commands
+    still live, nor end them, nor wait until they have ended. Else as `open_adapter`.
     """
     adapter = open_adapter(name, options)
     if getattr(adapter, "runs_here", False):
         return adapter
+    if isinstance(adapter, FencedAdapter):
+        adapter.serve_jobs()
+        return adapter
     adapter.close()
     raise UsageProblem(
         f"The adapter {name!r} can't run the steps of a job: what it starts is not held by the job's lease.",
-        "Run the job on this machine; only the chunks of a spec can run elsewhere: logist job run SPEC --adapter.",
+        "Run the job here or on Dask; the chunks of a spec can run there: logist job run SPEC --adapter.",
     )
 
 

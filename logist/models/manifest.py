@@ -394,6 +394,8 @@ class JobManifest(Record):
     phase_tree: CommitId | None = None
     #: Boot in which `head` became the workspace's content; after another boot the workspace is restored first.
     boot_id: str = ""
+    #: Seconds after its runner's death from which on nothing of it runs elsewhere; 0: its commands run where it runs.
+    fence: Annotated[float, Field(ge=0)] = 0.0
     #: The first paths of the workspace that the newest work's evidence leaves out, and why.
     left_out: Annotated[tuple[Annotated[str, StringConstraints(max_length=500)], ...], Field(max_length=50)] = ()
     #: The workspace is still to be made what `head` says: a decision went back, and the work on disk is not done.

@@ -22,7 +22,7 @@ from logist.execution.adapters import AdapterOptions
 from logist.execution.dask.cluster import require_dask
 from logist.execution.dask.errand import Piece
 from logist.execution.dask.options import DaskOptions, read_options
-from logist.execution.dask.session import Errand, Session
+from logist.execution.dask.session import Errand, Session, time_to_end
 from logist.execution.shipping import RemoteOutput, pack_command
 from logist.processes import ProcessIdentity
 
@@ -38,10 +38,10 @@ def open_dask(options: AdapterOptions) -> DaskAdapter:
 
 
 class DaskAdapter:
-    """Runs commands on a Dask cluster; several threads may use it at once.
+    """A `FencedAdapter` that runs commands on a Dask cluster; several threads may use it at once.
 
-    A command gets the worker's environment, and of the submitter's what was set for it alone, `LOGIST_*` and the
-    variables that the options name. The descriptors of `Command.inherit` stay here.
+    A command gets the worker's environment, or of that what is passed on, and of the submitter's what was set for it
+    alone, `LOGIST_*` and the variables that the options name. The descriptors of `Command.inherit` stay here.
     """
 
     name = "dask"
@@ -51,6 +51,16 @@ class DaskAdapter:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._closed = False
+        self._serves_jobs = False
+
+    @property
+    def fence(self) -> float:
+        """Seconds after a submitter's death from which on nothing of it runs on a worker, or begins."""
+        return time_to_end(self._options)
+
+    def serve_jobs(self) -> None:
+        """Hold each command on its worker until its submitter, who must live for that, gives it leave to begin."""
+        self._serves_jobs = True
 
     def prepare(self, commands: int) -> None:
         """Start to connect; a local cluster gets as many threads as commands."""
@@ -74,8 +84,12 @@ class DaskAdapter:
         if why is not None:
             return CommandResult(Ended.CANCELED, None, 0.0, detail=why)
         session = self._open(os.cpu_count() or 1)
-        shipped = replace(command, env=shipped_environment(command.env, os.environ, self._options.env))
-        errand = Errand(f"logist-{uuid4().hex}", pack_command(shipped), held=on_started is not None)
+        errand = Errand(
+            f"logist-{uuid4().hex}",
+            pack_command(replace(command, env=shipped_environment(command, os.environ, self._options.env))),
+            held=self._serves_jobs or on_started is not None,
+            own=None if command.passed is None else tuple(command.passed),
+        )
         with RemoteOutput(command, on_output) as output:
             session.send(errand)
             try:
@@ -105,16 +119,18 @@ class DaskAdapter:
             return self._session
 
 
-def shipped_environment(env: Mapping[str, str], environ: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+def shipped_environment(command: Command, environ: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
     """The variables of a command that travel: what was set for it, and not what it has of the submitter's `environ`.
 
     Of that only LOGIST_* and the variables called `names`: the rest holds paths of this machine, and secrets.
     """
-    return {
-        name: value
-        for name, value in env.items()
-        if name in names or name.startswith("LOGIST_") or environ.get(name) != value
-    }
+
+    def is_set(name: str, value: str) -> bool:
+        if command.passed is not None:
+            return name not in command.passed
+        return name.startswith("LOGIST_") or environ.get(name) != value
+
+    return {name: value for name, value in command.env.items() if name in names or is_set(name, value)}
 
 
 def _followed(
@@ -140,8 +156,9 @@ def _followed(
                     output.skip()
                 received = news.start + len(news.data)
                 output.take(news.stream, news.data)
-            case ProcessIdentity() if on_started is not None:
-                on_started(news)
+            case ProcessIdentity():
+                if on_started is not None:
+                    on_started(news)
                 session.let_go(errand)
         if cancel is not None and not asked and (why := cancel()) is not None:
             asked = True

@@ -75,10 +75,12 @@ class Homecoming(NamedTuple):
     refusal: tuple[str, str] | None = None
 
 
-def run_errand(packed: bytes, token: str, held: bool, patience: float, version: str) -> Homecoming:
+def run_errand(
+    packed: bytes, token: str, held: bool, own: tuple[str, ...] | None, patience: float, version: str
+) -> Homecoming:
     """Run a packed command on this worker, the task's key being `token`; `held` waits for leave to begin.
 
-    `patience` is in seconds without a visit.
+    `own` names the variables that it may have of this worker; None: all. `patience` is in seconds without a visit.
     """
     from distributed import get_worker
 
@@ -88,7 +90,7 @@ def run_errand(packed: bytes, token: str, held: bool, patience: float, version: 
     post = _Post(run, patience, get_worker(), token)
     _register.enter(token, post)
     try:
-        result = _carry_out(unpack_command(packed), post, held=held)
+        result = _carry_out(unpack_command(packed), post, held=held, own=own)
     except LogistError as error:
         # As it is it could not be pickled.
         return Homecoming(run, refusal=(error.message, error.hint))
@@ -102,10 +104,11 @@ def visit(wishes: Mapping[str, Wish]) -> dict[str, Sighting]:
     return _register.visit(wishes)
 
 
-def _carry_out(command: Command, post: _Post, *, held: bool) -> CommandResult:
+def _carry_out(command: Command, post: _Post, *, held: bool, own: tuple[str, ...] | None) -> CommandResult:
     if not command.cwd.is_dir():
         return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=_no_folder(command))
-    command = replace(command, env={**os.environ, **command.env})
+    here = os.environ if own is None else {name: os.environ[name] for name in own if name in os.environ}
+    command = replace(command, env={**here, **command.env})
     try:
         result = _adapter().run(
             command, cancel=post.why_stop, on_output=post.put, on_started=post.hold if held else None
@@ -252,6 +255,6 @@ def _other_version(version: str) -> tuple[str, str]:
 
 def _no_folder(command: Command) -> str:
     return (
-        f"the folder {command.cwd} is not on the Dask worker {_here()}: share it with the workers at the same path, "
-        "or give --storage"
+        f"the folder {command.cwd} is not on the Dask worker {_here()}: share it with the workers at the same path; "
+        "a spec can do without (--storage)"
     )

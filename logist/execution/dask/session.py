@@ -53,10 +53,12 @@ _CLOSING = 5.0
 class Errand:
     """One command on its way. Only `news` is for its owner; the rest belongs to the session's event loop."""
 
-    def __init__(self, token: str, packed: bytes, *, held: bool) -> None:
+    def __init__(self, token: str, packed: bytes, *, held: bool, own: tuple[str, ...] | None) -> None:
         self.token = token
         self.packed = packed
         self.held = held
+        #: See `run_errand`.
+        self.own = own
         self.news: SimpleQueue[News] = SimpleQueue()
         self.sent_at = time.monotonic()
         self.future: Future[Homecoming] | None = None
@@ -129,6 +131,11 @@ _TASK = f"__import__('importlib').import_module({run_errand.__module__!r}).{run_
 _AGAIN = "its Dask worker was lost, and Dask had begun to run it again"
 _GONE = "the Dask worker that ran it went away"
 _CUT_OFF = "the connection to the Dask scheduler was lost"
+
+
+def time_to_end(options: DaskOptions) -> float:
+    """Seconds after which a worker that heard nothing has ended its commands, those that don't want to, too."""
+    return options.fence + GRACE
 
 
 class Session:
@@ -276,7 +283,7 @@ class Session:
         return client.submit(
             eval,
             _TASK,
-            {"arguments": (errand.packed, errand.token, errand.held, options.fence, __version__)},
+            {"arguments": (errand.packed, errand.token, errand.held, errand.own, options.fence, __version__)},
             key=errand.token,
             pure=False,
             retries=0,
@@ -290,7 +297,7 @@ class Session:
             if not errand.canceled:
                 # One that can be reached again is told to end it, and not that its submitter still lives.
                 errand.lost = errand.lost or _CUT_OFF
-            await asyncio.sleep(self._time_to_end)
+            await asyncio.sleep(time_to_end(self._options))
         if errand.canceled and errand.lost in ("", _CUT_OFF):
             errand.end(Ended.CANCELED, errand.canceled)
         else:
@@ -301,11 +308,6 @@ class Session:
         if not errand.over and errand.future is not None:
             errand.over = True
             self._start(errand.future.cancel())
-
-    @property
-    def _time_to_end(self) -> float:
-        """Seconds after which a worker that heard nothing has ended its commands, those that don't want to, too."""
-        return self._options.fence + GRACE
 
     def _cancel(self, errand: Errand, why: str) -> None:
         errand.canceled = errand.canceled or why
@@ -331,7 +333,7 @@ class Session:
             self._spent.clear()
             now = time.monotonic()
             for errand in self._errands.values():
-                if errand.canceled and errand.run and now - errand.seen_at > self._time_to_end:
+                if errand.canceled and errand.run and now - errand.seen_at > time_to_end(self._options):
                     self._give_up(errand)
             due = [errand for errand in self._errands.values() if errand.future is not None and errand.is_due(now)]
             if due and self._client is not None and self._client.status == "running":
