@@ -11,6 +11,9 @@ from logist.execution import CancelCheck, Command, CommandResult, Ended, OutputS
 from logist.models.manifest import Check, CheckResult
 from logist.plain_text import last_part, plain_text
 
+#: How often a check is run again when it was lost with its place: that says nothing about the work. One that takes its
+#: place along each time is red in the end.
+_LOST_AT_MOST = 5
 #: Characters of output that a result keeps: the model's own bound.
 _MAX_TAIL = 8192
 
@@ -47,7 +50,8 @@ def run_checks(
     """
     _make(log_dir)
     pass_env = tuple(pass_env)
-    environment, passed = inherited(environ, pass_env) | inside(workspace), passed_on(environ, pass_env)
+    ours = inside(workspace) | {"LOGIST_CHECK": ""}
+    environment, passed = inherited(environ, pass_env) | ours, passed_on(environ, pass_env) - ours.keys()
     results: list[CheckResult] = []
     for number, check in enumerate(checks, start=1):
         why = cancel() if cancel is not None else None
@@ -63,8 +67,7 @@ def run_checks(
             stderr_log=log_dir / f"check-{number:02}.stderr.log",
             inherit=lease_fds,
         )
-        ran = adapter.run(command, cancel=cancel, on_output=on_output)
-        tidy()
+        ran = _run(command, adapter, cancel, on_output, tidy)
         if ran.ended is Ended.CANCELED:
             raise ChecksStopped(ran.detail or "stopped on request", tuple(results))
         result = _judge(check, ran)
@@ -72,6 +75,22 @@ def run_checks(
         if on_result is not None:
             on_result(result)
     return tuple(results)
+
+
+def _run(
+    command: Command,
+    adapter: WorkerAdapter,
+    cancel: CancelCheck | None,
+    on_output: OutputSink | None,
+    tidy: Callable[[], None],
+) -> CommandResult:
+    lost = 0
+    while True:
+        ran = adapter.run(command, cancel=cancel, on_output=on_output)
+        tidy()
+        lost += ran.ended is Ended.LOST
+        if ran.ended is not Ended.LOST or lost > _LOST_AT_MOST:
+            return ran
 
 
 def _make(folder: Path) -> None:

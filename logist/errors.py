@@ -117,6 +117,12 @@ class ExtraMissing(LogistError):
     exit_code = ExitCode.INVALID
 
 
+class ProgramMissing(LogistError):
+    """A program that a command needs is not on PATH; the hint says where it is found."""
+
+    exit_code = ExitCode.INVALID
+
+
 class PlaceUnavailable(LogistError):
     """The place where commands are to run can't be reached, or can't run commands of ours."""
 

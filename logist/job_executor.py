@@ -40,9 +40,9 @@ from logist.chunks import (
     RunReport,
     RunStarted,
 )
-from logist.execution import BatchAdapter, WorkerAdapter
+from logist.execution import BatchAdapter, QueueingAdapter, WorkerAdapter
 from logist.lifecycle import JobStatus
-from logist.render.verify import is_untouched
+from logist.render.verify import is_unchanged
 from logist.specs import RenderChunk, RenderSpec
 
 _MEDDLED = "its output was removed or written by something else after it was verified"
@@ -124,6 +124,8 @@ class _Run:
         self._check_programs(wanted)
         self._tell_start(wanted)
         self._queue = iter(wanted)
+        if isinstance(self._bench.adapter, QueueingAdapter):
+            self._bench.adapter.attend(lambda text: self._tell(Notice(text)))
         with self._offer(wanted):
             self._run_all(min(self._options.concurrency, len(wanted)))
         if self._fault is not None:
@@ -235,8 +237,9 @@ class _Run:
 
     def _why_end(self) -> str | None:
         """Asked while commands run: why they are killed. What has not started by then must not start any more."""
-        if self._bench.batch is not None and self._why_drain() is not None:
-            self._bench.batch.withdraw()
+        place = self._bench.adapter
+        if isinstance(place, BatchAdapter | QueueingAdapter) and self._why_drain() is not None:
+            place.withdraw()
         return self._why_kill()
 
     def _why_drain(self) -> str | None:
@@ -300,7 +303,7 @@ class _Run:
                 self._spoiled.append(chunk.id)
 
     def _stands(self, name: str, output: Output) -> bool:
-        return is_untouched(self._options.job_dir / name, output)
+        return is_unchanged(self._options.job_dir / name, output)
 
     def _merge(self) -> MergeResult | None:
         options = self._options

@@ -19,6 +19,7 @@ from logist.execution import (
     CommandResult,
     Ended,
     OutputSink,
+    QueueingAdapter,
     StartedHook,
     WorkerAdapter,
 )
@@ -100,6 +101,24 @@ def _own_first(own: str, place: OutputPlace) -> Iterator[str]:
     yield from (attempt for attempt in attempts_of(place) if attempt != own)
 
 
+class StoredQueueingAdapter(StoredAdapter):
+    """A `StoredAdapter` for a place with a queue of its own."""
+
+    def __init__(
+        self, there: QueueingAdapter, here: WorkerAdapter, loaded: LoadedSpec, storage: Storage, bundle: BundleAddress
+    ) -> None:
+        super().__init__(there, here, loaded, storage, bundle)
+        self._queueing = there
+
+    def attend(self, tell: Callable[[str], None]) -> None:
+        """As the adapter that runs the chunks does."""
+        self._queueing.attend(tell)
+
+    def withdraw(self) -> None:
+        """As the adapter that runs the chunks does."""
+        self._queueing.withdraw()
+
+
 class StoredBatchAdapter(StoredAdapter):
     """A `StoredAdapter` for a place that is given a run's commands all at once."""
 
@@ -136,6 +155,8 @@ def stored(
     """The adapter that has `there` run the chunks of a bundle, all at once if it can."""
     if isinstance(there, BatchAdapter):
         return StoredBatchAdapter(there, here, loaded, storage, bundle)
+    if isinstance(there, QueueingAdapter):
+        return StoredQueueingAdapter(there, here, loaded, storage, bundle)
     return StoredAdapter(there, here, loaded, storage, bundle)
 
 

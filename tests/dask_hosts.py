@@ -92,6 +92,16 @@ class Farm:
         wait_until(said, lambda: f"{line!r} in:\n{log.read_text()}")
 
 
+#: How often a cluster was asked for that costs something.
+paid: list[object] = []
+
+
+def costly_cluster() -> None:
+    """A cluster's class as far as it goes: nobody has the money."""
+    paid.append(None)
+    raise OSError("no money")
+
+
 class Relay:
     """Passes connections on to a port of this machine, at an address of its own."""
 

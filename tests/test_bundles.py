@@ -116,6 +116,7 @@ def test_a_path_means_a_folder_of_this_machine(tmp_path: Path, monkeypatch: pyte
         "https://user:hunter2@host/folder",
         "https://hunter2@host/folder",
         "https://host/folder?signature=hunter2",
+        "s3://bucket/folder?X-Amz-Signature=hunter2",
         "simplecache::s3://KEY:hunter2@bucket",
         "file://folder",
         "two::hunter2",

@@ -19,13 +19,14 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 
+import dask_hosts
 from dask_hosts import PATIENCE, Farm, Relay, farm, kill, wait_until
 from specs import counted, runs, spec, text_spec, write_spec
 
 from logist import job_executor
 from logist.chunk_options import ExecutionOptions
-from logist.chunks import RunReport
-from logist.errors import ExtraMissing, LogistError, UsageProblem
+from logist.chunks import ChunkEvent, Notice, RunReport
+from logist.errors import ExtraMissing, LogistError, PlaceUnavailable, UsageProblem
 from logist.execution import Command, CommandResult, Ended, WorkerAdapter
 from logist.execution.adapters import open_adapter
 from logist.execution.dask import cluster, session
@@ -115,6 +116,7 @@ WRONG = {
     "no path": {"cluster": "SLURMCluster:"},
     "no module": {"cluster": "no.such.module:Cluster"},
     "no class": {"cluster": "distributed:NoSuchCluster"},
+    "no cluster": {"cluster": "os:getenv", "cluster-options": '{"key": "HOME"}'},
     "options of nothing": {"cluster-options": "{}"},
     "options not JSON": {"cluster": "distributed:LocalCluster", "cluster-options": "[1]"},
     "a key for no TLS": {"scheduler": "tcp://127.0.0.1:1", "tls-key": "key.pem"},
@@ -123,6 +125,7 @@ WRONG = {
     "a resource below nothing": {"resources": "GPU=-1"},
     "a time that is none": {"connect-timeout": "soon"},
     "a fence too low": {"fence": "0.1"},
+    "a fence too high": {"fence": "1e300"},
 }
 
 
@@ -130,6 +133,54 @@ WRONG = {
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageProblem):
         open_and_run(tmp_path, options)
+
+
+def test_a_cluster_that_may_cost_something_is_not_started_before_there_is_a_command_for_it(tmp_path: Path) -> None:
+    with closing(open_adapter("dask", {"cluster": "dask_hosts:costly_cluster"})) as adapter:
+        adapter.prepare(4)
+        assert dask_hosts.paid == []
+        with pytest.raises(PlaceUnavailable, match="no money"):
+            adapter.run(shell(tmp_path, "true"))
+    assert len(dask_hosts.paid) == 1
+
+
+def test_chunks_that_no_worker_takes_are_told_and_one_ctrl_c_ends_them(
+    running: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_LONG", 0.5)
+    told: list[str] = []
+
+    def tell(event: ChunkEvent) -> None:
+        if isinstance(event, Notice):
+            told.append(event.message)
+
+    with adapter_of(running, resources="TPU=1") as adapter:
+        report = execute(
+            adapter,
+            tmp_path,
+            text_spec(3),
+            concurrency=2,
+            on_progress=tell,
+            drain=lambda: "the operator said so" if told else None,
+        )
+    assert told == [
+        f"the Dask cluster has {len(running.workers)} workers, and none of them takes a command now (wanted: TPU=1)"
+    ]
+    assert report.status == "PENDING"
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_what_a_worker_has_begun_is_finished_when_a_run_drains_and_what_waits_is_not_begun(tmp_path: Path) -> None:
+    with farm(tmp_path / "farm", threads=1) as one, adapter_of(one) as adapter:
+        report = execute(
+            adapter,
+            tmp_path,
+            spec(["touch begun.$LOGIST_CHUNK; sleep 1; echo done > out.$LOGIST_CHUNK"] * 4),
+            concurrency=4,
+            drain=lambda: "the operator said so" if list(tmp_path.glob("begun.*")) else None,
+        )
+    assert report.status == "PENDING"
+    assert len(list(tmp_path.glob("begun.*"))) == len(list(tmp_path.glob("out.*"))) == 1
 
 
 def test_without_a_scheduler_there_is_one_clear_error_in_time(tmp_path: Path) -> None:

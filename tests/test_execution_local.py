@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -382,6 +383,35 @@ def test_sigterm_also_reaches_those_who_left_the_session(bench: Bench) -> None:
         patient.close()
     assert (result.ended, result.survivors_killed) == (Ended.CANCELED, 0)
     assert (bench.folder / "bye").exists()
+
+
+def test_the_grace_begins_with_the_order_to_stop_however_long_the_command_has_run(bench: Bench) -> None:
+    cue = Cue()
+    line = "trap 'sleep 0.2; touch saved; exit 3' TERM; sleep 1.1; echo ready; while :; do sleep 0.01; done"
+    with closing(LocalWorkerAdapter(grace=1)) as patient:
+        result = patient.run(bench.shell(line), on_output=cue, cancel=cue.cancel)
+    assert (result.ended, result.exit_code) == (Ended.CANCELED, 3)
+    assert (bench.folder / "saved").exists()
+
+
+def test_an_order_to_stop_that_comes_too_late_is_none_for_the_next_command(
+    adapter: LocalWorkerAdapter, bench: Bench
+) -> None:
+    printed = bytearray()
+
+    def late() -> str | None:
+        if not printed.endswith(b"\n"):
+            return None
+        wait_for(lambda: not Path(f"/proc/{int(printed)}").exists())
+        return "late"
+
+    adapter.run(bench.shell("echo $$; sleep 0.1"), on_output=lambda _, data: printed.extend(data), cancel=late)
+    deadline = time.monotonic() + 20
+
+    def in_time() -> None:
+        assert time.monotonic() < deadline, "it did not begin"
+
+    assert adapter.run(bench.shell("true"), cancel=in_time).ok
 
 
 @pytest.mark.parametrize("end", ["linger()", "sys.exit(7)"], ids=["stopped", "ended"])

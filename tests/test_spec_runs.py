@@ -175,7 +175,11 @@ def test_a_copied_output_with_the_same_content_still_counts(run: Callable[..., R
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content)
-    assert run().results == ()
+    report = run()
+    assert (report.results, report.status) == ((), "SUCCESS")
+    (tmp_path / "all.txt").unlink()
+    assert run().status == "SUCCESS"
+    assert (tmp_path / "all.txt").read_bytes() == content
 
 
 def test_a_merged_file_that_is_gone_is_merged_again_and_no_chunk_runs(
@@ -260,6 +264,7 @@ def test_a_copied_folder_is_judged_by_its_own_files(
     report = run_spec(load(copy / "job.json"), adapter, ExecutionOptions(job_dir=copy), SystemClock())
     assert [result.chunk for result in report.results] == [1]
     assert (copy / "out.1").read_text() == "a"
+    assert report.status == "SUCCESS"
 
 
 def test_a_changed_input_of_the_merge_merges_again_and_runs_no_chunk(

@@ -504,6 +504,12 @@ def test_without_credentials_it_says_how_to_give_them(
     assert_refused(logist("bundle", "film/job.json", "--storage", s3), 1, "no credentials", "AWS_PROFILE")
 
 
+def test_the_memory_of_this_program_is_no_storage_for_others(film: Path, logist: Logist) -> None:
+    assert_refused(
+        logist("bundle", "film/job.json", "--storage", "memory://film"), 2, "ends with this program", "--help"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

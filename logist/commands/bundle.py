@@ -5,13 +5,17 @@ from __future__ import annotations
 import click
 
 from logist.commands.output import print_json, print_text
-from logist.commands.parameters import json_option
+from logist.commands.parameters import StorageUrl, json_option
 
 
 @click.command()
 @click.argument("spec", help="The spec, a file.")
 @click.option(
-    "--storage", required=True, metavar="URL", help="Where to: s3://bucket/folder, gs://bucket/folder, or a folder."
+    "--storage",
+    type=StorageUrl(),
+    required=True,
+    metavar="URL",
+    help="Where to: s3://bucket/folder, gs://bucket/folder, or a folder.",
 )
 @json_option
 def bundle(spec: str, storage: str, as_json: bool) -> None:

@@ -338,11 +338,8 @@ def _show_plan(loaded: LoadedSpec, options: SpecOptions, *, as_json: bool) -> in
     chunk_ids = _selected(loaded, options.chunk)
     # A stateless worker runs what it is told to, whatever was done before.
     plan = preview_run(loaded, force=options.force or chunk_ids is not None)
-    chunks = [
-        chunk
-        for chunk in loaded.spec.chunks
-        if chunk.id in plan.run and (chunk_ids is None or chunk.id in chunk_ids) and not options.merge_only
-    ]
+    wanted = frozenset(() if options.merge_only else plan.run if chunk_ids is None else chunk_ids)
+    chunks = [chunk for chunk in loaded.spec.chunks if chunk.id in wanted]
     merges = bool(loaded.spec.merge_command) and options.merge and chunk_ids is None
     # To merge alone is to merge again.
     merges = merges and (options.merge_only or not plan.merged)

@@ -9,7 +9,7 @@ import click
 
 from logist.commands.array_flags import array_flags, target_option
 from logist.commands.output import print_json, tell
-from logist.commands.parameters import STDIN
+from logist.commands.parameters import STDIN, StorageUrl
 from logist.commands.render_flags import render_flags
 from logist.errors import ExtraMissing, UsageProblem
 
@@ -60,6 +60,7 @@ def shards_option(function: Any) -> Any:
 )
 @click.option(
     "--storage",
+    type=StorageUrl(),
     metavar="URL",
     help="Share no folder with the tasks: upload what is in the spec's folder to s3://…, gs://… or a folder.",
 )

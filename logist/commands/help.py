@@ -8,7 +8,7 @@ from logist.errors import WORST_FIRST, ExitCode, UsageProblem
 
 EXIT_CODES = {
     ExitCode.SUCCESS: "done; of a run: SUCCESS",
-    ExitCode.UNEXPECTED: "an unexpected error, or records could not be written",
+    ExitCode.UNEXPECTED: "an unexpected error, records could not be written, or a place or storage can't be reached",
     ExitCode.USAGE: "the command line is wrong, or names a job that is not there",
     ExitCode.INTERVENTION_REQUIRED: "a run ended with INTERVENTION_REQUIRED: a human is needed",
     ExitCode.CANCELED: "a run ended with CANCELED",

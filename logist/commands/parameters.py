@@ -56,6 +56,18 @@ class Dollars(click.FloatRange):
         return amount
 
 
+class StorageUrl(click.ParamType[str]):
+    """Where files are put for others: any storage but the memory of this program."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take it as it is; whether there is such a storage is found out when it is used."""
+        if str(value).lower().startswith("memory:"):
+            self.fail("memory:// ends with this program, and nobody else can read it", param, ctx)
+        return str(value)
+
+
 def complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Job ids by the names of their folders alone: completion must be instant and never fails."""
     from click.shell_completion import CompletionItem

@@ -15,6 +15,7 @@ from logist.commands.output import print_json, print_text, tell
 from logist.commands.parameters import (
     STDIN,
     Duration,
+    StorageUrl,
     job_argument,
     json_option,
     read_bytes,
@@ -77,7 +78,11 @@ class Reply(NamedTuple):
 @click.option("--scheduler", metavar="URL", help="With --adapter dask: the Dask scheduler, like tcp://HOST:8786.")
 @click.option("--cluster", metavar="PATH", help="With --adapter dask: what starts a cluster, MODULE:CLASS.")
 @click.option(
-    "--storage", default="", metavar="URL", help="Spec: share no folder with the workers, but s3://…, gs://… or a path."
+    "--storage",
+    type=StorageUrl(),
+    default="",
+    metavar="URL",
+    help="Spec: share no folder with the workers, but s3://…, gs://… or a path.",
 )
 @click.option("--force", is_flag=True, help="Spec: run what is done already, too.")
 @click.option("-n", "--dry-run", is_flag=True, help="Spec: show what would run; nothing changes.")

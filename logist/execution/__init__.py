@@ -159,6 +159,19 @@ class FencedAdapter(WorkerAdapter, Protocol):
         ...
 
 
+@runtime_checkable
+class QueueingAdapter(WorkerAdapter, Protocol):
+    """A place with a queue of its own: in `run` a command waits there until there is room for it."""
+
+    def attend(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` take what an operator should know while commands wait. It is called from any thread."""
+        ...
+
+    def withdraw(self) -> None:
+        """Start no more: what waits ends as canceled. Returns at once; may be called from any thread, and again."""
+        ...
+
+
 class BatchItem(NamedTuple):
     """A command that a `BatchAdapter` starts when there is room for it. Its marker tells it from all others."""
 

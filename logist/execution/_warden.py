@@ -436,7 +436,8 @@ def oversee(link: Link, tree: Tree, barrier: socket.socket | None, grace: float)
             _pass_barrier(barrier)
         elif order == STOP and tree.status is None and kill_at is None:
             tree.terminate()
-            kill_at = now + grace
+            # Not `now`: that was before the wait.
+            kill_at = time.monotonic() + grace
         else:
             kill_at = now
     return {"stopped": stopped, "killed": tree.killed, "left": left, **_end_of(tree, barrier)}

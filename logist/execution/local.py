@@ -247,7 +247,9 @@ class _Execution:
 
     def _finish(self, message: dict[str, Any]) -> CommandResult:
         left = message.get("left", [])
-        self._warden.clean = not left
+        # An order to stop that came too late is still on the line, where the next command would be read.
+        heard = self._stop is None or bool(message.get("stopped"))
+        self._warden.clean = heard and not left
         result = self._result(message)._replace(survivors_killed=message.get("killed", 0))
         if not left:
             return result

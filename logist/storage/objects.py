@@ -80,7 +80,7 @@ def storage_url(given: str) -> str:
             "the URL of the storage holds a user and a password, which would end up in logs",
             f"leave them out; {_CREDENTIAL_HINTS.get(_EXTRAS.get(scheme, ''), _OWN_MEANS)}",
         )
-    if scheme in _READ_ONLY and ("?" in place or "#" in place):
+    if scheme != "file" and ("?" in place or "#" in place):
         raise UsageProblem("the URL of the storage has a query, which may be secret", "leave it out")
     return f"{scheme}://{place.rstrip('/')}"
 

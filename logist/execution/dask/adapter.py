@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from queue import Empty
 from uuid import uuid4
@@ -38,7 +38,7 @@ def open_dask(options: AdapterOptions) -> DaskAdapter:
 
 
 class DaskAdapter:
-    """A `FencedAdapter` that runs commands on a Dask cluster; several threads may use it at once.
+    """A `FencedAdapter` and `QueueingAdapter` that runs commands on a Dask cluster; several threads may use it at once.
 
     A command gets the worker's environment, or of that what is passed on, and of the submitter's what was set for it
     alone, `LOGIST_*` and the variables that the options name. The descriptors of `Command.inherit` stay here.
@@ -52,6 +52,8 @@ class DaskAdapter:
         self._session: Session | None = None
         self._closed = False
         self._serves_jobs = False
+        self._tell: Callable[[str], None] | None = None
+        self._commands = os.cpu_count() or 1
 
     @property
     def fence(self) -> float:
@@ -62,9 +64,25 @@ class DaskAdapter:
         """Hold each command on its worker until its submitter, who must live for that, gives it leave to begin."""
         self._serves_jobs = True
 
+    def attend(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` told when no worker takes the commands of a run that begins. Called before the first of them."""
+        self._tell = tell
+
+    def withdraw(self) -> None:
+        """Cancel what no worker has begun. Jobs have the adapter for all of them, and each stops by itself."""
+        with self._lock:
+            session = self._session
+        if session is not None and not self._serves_jobs:
+            session.withdraw("the run was stopped before a worker had begun it")
+
     def prepare(self, commands: int) -> None:
-        """Start to connect; a local cluster gets as many threads as commands."""
-        self._open(commands)
+        """Start to connect; a local cluster gets as many threads as commands.
+
+        One that may cost something is only started for the first command.
+        """
+        self._commands = commands
+        if not self._options.cluster:
+            self._open()
 
     def run(
         self,
@@ -83,7 +101,10 @@ class DaskAdapter:
         why = None if cancel is None else cancel()
         if why is not None:
             return CommandResult(Ended.CANCELED, None, 0.0, detail=why)
-        session = self._open(os.cpu_count() or 1)
+        session = self._open()
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            session.attend(tell)
         errand = Errand(
             f"logist-{uuid4().hex}",
             pack_command(replace(command, env=shipped_environment(command, os.environ, self._options.env))),
@@ -110,12 +131,12 @@ class DaskAdapter:
         if session is not None:
             session.close()
 
-    def _open(self, commands: int) -> Session:
+    def _open(self) -> Session:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this adapter is closed")
             if self._session is None:
-                self._session = Session(self._options, commands)
+                self._session = Session(self._options, self._commands)
             return self._session
 
 

@@ -7,6 +7,7 @@ import logging
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from logist.errors import ExtraMissing, PlaceUnavailable, UsageProblem
@@ -68,7 +69,12 @@ def open_cluster(options: DaskOptions, commands: int) -> Cluster | None:
     return cluster
 
 
+#: Ctrl-C in the terminal reaches a worker process of ours, too; what is to be finished would end with it.
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+
 def _local_cluster(commands: int) -> Cluster:
+    import dask.config
     from distributed import LocalCluster
 
     # One process: the commands are processes of their own. Its memory is theirs to use, so nobody limits it.
@@ -82,6 +88,7 @@ def _local_cluster(commands: int) -> Cluster:
             # Without an address it would take Dask's well-known port, for everybody on the network.
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
+            preload=[*dask.config.get("distributed.worker.preload"), _DEAF],
         ),
     )
 
@@ -102,6 +109,10 @@ def _make(options: DaskOptions) -> Cluster:
             f"The cluster {options.cluster} can't be started: {_first_line(error)}.",
             "Check the option cluster-options with the documentation of that class.",
         ) from error
+    if not hasattr(cluster, "scheduler_address") or not hasattr(cluster, "close"):
+        raise UsageProblem(
+            f"{options.cluster} makes no Dask cluster.", "Name a class such as dask_jobqueue:SLURMCluster."
+        )
     return cast(Cluster, cluster)
 
 
@@ -142,6 +153,9 @@ def _security(options: DaskOptions) -> Security:
         "tls_client_key": options.tls_key,
     }
     given = {name: path for name, path in files.items() if path is not None}
+    for path in given.values():
+        if not Path(path).is_file():
+            raise UsageProblem(f"There is no file {path}.", _TLS_HINT)
     try:
         security = Security(**given)
         context = security.get_connection_args("client").get("ssl_context")

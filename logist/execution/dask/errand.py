@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from logist import __version__
-from logist.errors import LogistError
+from logist.errors import LogistError, PlaceUnavailable
 from logist.execution import Command, CommandResult, Ended
 from logist.execution.local import LocalWorkerAdapter
 from logist.execution.shipping import pack_result, unpack_command
@@ -51,8 +51,14 @@ class Wish(NamedTuple):
     received: int = 0
     #: Why to stop; empty: go on.
     stop: str = ""
-    #: The run of a held command that may begin.
-    go: str = ""
+    #: The run that the submitter knows of; what follows is for that one.
+    run: str = ""
+    #: The `Sighting.at` that it heard of last: it lived then, however late this comes.
+    heard_at: float = 0.0
+    #: A held command may begin.
+    go: bool = False
+    #: Why it is not to begin, if it has not.
+    withdrawn: str = ""
 
 
 class Sighting(NamedTuple):
@@ -63,6 +69,8 @@ class Sighting(NamedTuple):
     #: Of a held command that waits for leave to begin.
     held: ProcessIdentity | None
     pieces: tuple[Piece, ...]
+    #: When, by the worker's clock.
+    at: float
 
 
 class Homecoming(NamedTuple):
@@ -80,7 +88,8 @@ def run_errand(
 ) -> Homecoming:
     """Run a packed command on this worker, the task's key being `token`; `held` waits for leave to begin.
 
-    `own` names the variables that it may have of this worker; None: all. `patience` is in seconds without a visit.
+    `own` names the variables that it may have of this worker; None: all. `patience` is in seconds without a sign of
+    life of the submitter.
     """
     from distributed import get_worker
 
@@ -106,6 +115,12 @@ def visit(wishes: Mapping[str, Wish]) -> dict[str, Sighting]:
 
 def _carry_out(command: Command, post: _Post, *, held: bool, own: tuple[str, ...] | None) -> CommandResult:
     if not command.cwd.is_dir():
+        if held:
+            # A step of a job: neither its agent nor a check is at fault, and no verdict may come of it.
+            raise PlaceUnavailable(
+                f"The folder {command.cwd} is not on the Dask worker {_here()}.",
+                "Share the jobs folder with the workers at the same path, then run the job again.",
+            )
         return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=_no_folder(command))
     here = os.environ if own is None else {name: os.environ[name] for name in own if name in os.environ}
     command = replace(command, env={**here, **command.env})
@@ -144,7 +159,7 @@ class _Post:
         self._token = token
         self._lock = threading.Lock()
         self._stop = ""
-        self._visited = time.monotonic()
+        self._heard = time.monotonic()
         self._held: ProcessIdentity | None = None
         self._go = threading.Event()
         self._pieces: deque[Piece] = deque()
@@ -183,19 +198,21 @@ class _Post:
             return tuple(self._pieces)
 
     def visit(self, wish: Wish) -> Sighting:
-        """The submitter was here."""
-        self._visited = time.monotonic()
+        """The submitter was here, or its word comes late: only what it has heard says when it lived."""
         self.stop(wish.stop)
-        if wish.go == self._run:
-            self._go.set()
-        return Sighting(self._run, None if self._go.is_set() else self._held, self.pieces(wish.received))
+        if wish.run == self._run:
+            self._heard = max(self._heard, wish.heard_at)
+            if wish.go:
+                self._go.set()
+        held = None if self._go.is_set() else self._held
+        return Sighting(self._run, held, self.pieces(wish.received), time.monotonic())
 
     def stop(self, why: str) -> None:
         """Stop it, when there is a reason."""
         self._stop = self._stop or why
 
     def _why_forsaken(self) -> str | None:
-        if time.monotonic() - self._visited > self._patience:
+        if time.monotonic() - self._heard > self._patience:
             return f"the Dask worker on {_here()} had not heard of its submitter for {self._patience:g} s"
         if self._worker.status.name not in _AT_WORK:
             return f"the Dask worker on {_here()} was closing"
@@ -231,8 +248,8 @@ class _Register:
     def visit(self, wishes: Mapping[str, Wish]) -> dict[str, Sighting]:
         with self._lock:
             for token, wish in wishes.items():
-                if wish.stop and token not in self._posts:
-                    self._stopped[token] = wish.stop
+                if (why := wish.stop or wish.withdrawn) and token not in self._posts:
+                    self._stopped[token] = why
             while len(self._stopped) > _REMEMBERED:
                 del self._stopped[next(iter(self._stopped))]
             return {token: self._posts[token].visit(wish) for token, wish in wishes.items() if token in self._posts}

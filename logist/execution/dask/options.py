@@ -25,6 +25,8 @@ OPTIONS = (
 _TLS = ("tls-ca-file", "tls-cert", "tls-key")
 #: Less than this and a busy network would be taken for a broken one.
 _SHORTEST_FENCE = 2.0
+#: A run after one that died waits as long.
+_LONGEST = 3600.0
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,10 @@ def _seconds(options: AdapterOptions, name: str, default: float, least: float) -
     if name not in options:
         return default
     number = _number(options[name])
-    if number is None or number < least:
+    if number is None or not least <= number <= _LONGEST:
         raise UsageProblem(
-            f"The option {name} is {options[name]!r}, and not a number of seconds.", f"Give at least {least:g}."
+            f"The option {name} is {options[name]!r}, and not a number of seconds that makes sense.",
+            f"Give {least:g} to {_LONGEST:g}.",
         )
     return number
 

@@ -10,7 +10,7 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +46,10 @@ _ROUNDS_IN_TIME = 4
 _RETURN = 60.0
 #: Output that its owner has not read yet; more of it waits with the worker.
 _UNREAD = 64
+#: Seconds that a worker may take to see that its time is over, and to kill.
+_MARGIN = 1.0
+#: Seconds after which an operator wants to know that no worker has taken any command.
+_LONG = 10.0
 #: Seconds for goodbyes.
 _CLOSING = 5.0
 
@@ -66,18 +70,28 @@ class Errand:
         self.run = ""
         self.worker = ""
         self.seen_at = 0.0
+        #: The same moment or a bit before, by the worker's clock.
+        self.heard_at = 0.0
         self.received = 0
         #: Why it is stopped: its owner wished it, or what became of it can't be known.
         self.canceled = ""
+        self.canceled_at = 0.0
         self.lost = ""
-        self.going = not held
+        #: When its owner let it begin; None: not yet.
+        self.let_go_at: float | None = None if held else self.sent_at
         #: Nothing of it lives, so nothing need come home.
         self.over = False
         self._told_of_process = False
 
     def wish(self) -> Wish:
         """What its worker is to know."""
-        return Wish(self.received, self.canceled or self.lost, self.run if self.going else "")
+        stop = self.canceled or self.lost
+        return Wish(self.received, stop, self.run, self.heard_at, go=self.going and not stop)
+
+    @property
+    def going(self) -> bool:
+        """Whether it may have begun."""
+        return self.let_go_at is not None
 
     def is_due(self, now: float) -> bool:
         """Whether it is worth a visit."""
@@ -88,7 +102,8 @@ class Errand:
         if self.run and sighting.run != self.run:
             self.lost = self.lost or _AGAIN
             return
-        self.run, self.worker, self.seen_at = sighting.run, worker, time.monotonic()
+        self.run, self.worker = sighting.run, worker
+        self.seen_at, self.heard_at = time.monotonic(), sighting.at
         if self.news.qsize() < _UNREAD:
             self.take(sighting.pieces)
         if sighting.held is not None and not self._told_of_process:
@@ -110,18 +125,23 @@ class Errand:
         if self.run and home.run != self.run:
             self.lost = self.lost or _AGAIN
         if self.lost:
-            self.news.put(CommandResult(Ended.LOST, None, self.age(), detail=self.lost))
+            self.news.put(CommandResult(Ended.LOST, None, self.duration(), detail=self.lost))
             return
         self.take(home.pieces)
         self.news.put(unpack_result(home.result))
 
     def end(self, ended: Ended, why: str) -> None:
         """Nothing will come home any more."""
-        self.news.put(CommandResult(ended, None, self.age(), detail=why))
+        self.news.put(CommandResult(ended, None, self.duration(), detail=why))
 
     def age(self) -> float:
         """Seconds since it was sent."""
         return time.monotonic() - self.sent_at
+
+    def duration(self) -> float:
+        """Seconds since it was let begin, of a lost one until it was last seen; to wait for a worker costs no time."""
+        end = self.seen_at if self.lost and self.run else time.monotonic()
+        return 0.0 if self.let_go_at is None else max(0.0, end - self.let_go_at)
 
 
 #: A function of ours would be unpickled before the task begins: by the scheduler, which needs no Logist, and by the
@@ -135,7 +155,7 @@ _CUT_OFF = "the connection to the Dask scheduler was lost"
 
 def time_to_end(options: DaskOptions) -> float:
     """Seconds after which a worker that heard nothing has ended its commands, those that don't want to, too."""
-    return options.fence + GRACE
+    return options.fence + GRACE + _MARGIN
 
 
 class Session:
@@ -152,6 +172,9 @@ class Session:
         self._cluster: Cluster | None = None
         self._client: Client | None = None
         self._connecting: asyncio.Task[Client] | None = None
+        #: Why nothing more is to begin; empty while something may.
+        self._withdrawn = ""
+        self._tell: Callable[[str], None] | None = None
         started: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live(started)), name="dask-session")
         self._thread.start()
@@ -164,6 +187,14 @@ class Session:
     def cancel(self, errand: Errand, why: str) -> None:
         """Stop it; its result comes when nothing of it lives."""
         self._loop.call_soon_threadsafe(self._cancel, errand, why)
+
+    def attend(self, tell: Callable[[str], None]) -> None:
+        """A run begins: `tell` is told, once, when no worker takes what it sends."""
+        self._withdrawn, self._tell = "", tell
+
+    def withdraw(self, why: str) -> None:
+        """Cancel what no worker has begun."""
+        self._loop.call_soon_threadsafe(self._withdraw, why)
 
     def let_go(self, errand: Errand) -> None:
         """A held command may begin."""
@@ -253,11 +284,16 @@ class Session:
         if errand.held:
             self._nudge.set()
         try:
+            if self._withdrawn:
+                self._cancel(errand, self._withdrawn)
             client = await self._connected()
             if errand.over:
                 return
             errand.future = self._submit(client, errand)
-            errand.come_home(await errand.future)
+            home = await errand.future
+            if home.run != errand.run:
+                await self._outlast(errand)
+            errand.come_home(home)
         except LogistError as error:
             errand.news.put(error)
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
@@ -270,6 +306,7 @@ class Session:
                 # Not the task's: the connection broke while its result was fetched.
                 await self._end_given_up(errand)
             else:
+                await self._outlast(errand)
                 errand.news.put(_translated(error, errand))
         finally:
             del self._errands[errand.token]
@@ -298,10 +335,20 @@ class Session:
                 # One that can be reached again is told to end it, and not that its submitter still lives.
                 errand.lost = errand.lost or _CUT_OFF
             await asyncio.sleep(time_to_end(self._options))
+        elif errand.lost:
+            await self._outlast(errand)
         if errand.canceled and errand.lost in ("", _CUT_OFF):
             errand.end(Ended.CANCELED, errand.canceled)
         else:
             errand.end(Ended.LOST, errand.lost)
+
+    async def _outlast(self, errand: Errand) -> None:
+        """Wait until the run that was seen has ended, on a worker that may not know that it was given up.
+
+        Only for one that was held: another attempt at a job's step begins in the same workspace.
+        """
+        if errand.held and errand.going and errand.run:
+            await asyncio.sleep(max(0.0, errand.seen_at + time_to_end(self._options) - time.monotonic()))
 
     def _give_up(self, errand: Errand) -> None:
         """It is over, and nothing will come home."""
@@ -311,14 +358,22 @@ class Session:
 
     def _cancel(self, errand: Errand, why: str) -> None:
         errand.canceled = errand.canceled or why
+        errand.canceled_at = errand.canceled_at or time.monotonic()
         self._nudge.set()
         if errand.future is None:
             # There is no connection yet: it was never sent.
             errand.over = True
             errand.end(Ended.CANCELED, why)
 
+    def _withdraw(self, why: str) -> None:
+        self._withdrawn = why
+        self._nudge.set()
+        for errand in self._errands.values():
+            if errand.future is None:
+                self._cancel(errand, why)
+
     def _let_go(self, errand: Errand) -> None:
-        errand.going = True
+        errand.let_go_at = time.monotonic()
         self._nudge.set()
 
     # --- Visits ---
@@ -333,7 +388,10 @@ class Session:
             self._spent.clear()
             now = time.monotonic()
             for errand in self._errands.values():
-                if errand.canceled and errand.run and now - errand.seen_at > time_to_end(self._options):
+                # One that is held and was never seen won't begin, either.
+                heard = errand.seen_at if errand.run else errand.canceled_at
+                silent = now - heard > time_to_end(self._options)
+                if errand.canceled and (errand.run or errand.held) and silent:
                     self._give_up(errand)
             due = [errand for errand in self._errands.values() if errand.future is not None and errand.is_due(now)]
             if due and self._client is not None and self._client.status == "running":
@@ -346,6 +404,7 @@ class Session:
         if processing is None:
             return 0  # If the scheduler is gone the client finds out, and with it each errand.
         places = {token: worker for worker, tokens in processing.items() for token in tokens if token in self._errands}
+        self._tell_if_none_begins(places, len(processing))
         guests: dict[str, list[Errand]] = {}
         for errand in errands:
             worker = places.get(errand.token)
@@ -359,15 +418,29 @@ class Session:
                 self._start(self._visit(client, worker, theirs))
         return len(guests)
 
+    def _tell_if_none_begins(self, places: Mapping[str, str], workers: int) -> None:
+        waiting = all(errand.age() > _LONG and not errand.run for errand in self._errands.values())
+        if self._tell is None or places or not waiting:
+            return
+        options, tell, self._tell = self._options, self._tell, None
+        wanted = [f"{name}={amount:g}" for name, amount in options.resources.items()]
+        wanted += [f"worker {name}" for name in options.workers]
+        tell(
+            f"the Dask cluster has {workers} workers, and none of them takes a command now"
+            + (f" (wanted: {', '.join(wanted)})" if wanted else "")
+        )
+
     def _look_after(self, errand: Errand, worker: str | None, workers: Iterable[str]) -> None:
         """Make out whether an errand was lost, or can be given up."""
         if errand.run and (errand.worker not in workers or worker not in (None, errand.worker)):
             errand.lost = errand.lost or _GONE
+        if worker is None and not errand.run:
+            errand.canceled = errand.canceled or self._withdrawn
         if worker is None and (errand.lost or (errand.canceled and not errand.run)):
             self._give_up(errand)
 
     async def _visit(self, client: Client, worker: str, errands: list[Errand]) -> None:
-        wishes = {errand.token: errand.wish() for errand in errands}
+        wishes = {errand.token: errand.wish()._replace(withdrawn=self._withdrawn) for errand in errands}
         try:
             answers = await _answer(client.run(visit, wishes, workers=[worker], on_error="ignore"), self._options.fence)
         finally:
@@ -378,8 +451,9 @@ class Session:
         for errand in errands:
             if errand.token in seen:
                 errand.see(worker, seen[errand.token])
-            elif wishes[errand.token].stop and not errand.run:
+            elif (why := wishes[errand.token].stop or wishes[errand.token].withdrawn) and not errand.run:
                 # It has not begun there, and the worker knows that it must not.
+                errand.canceled = errand.canceled or why
                 self._give_up(errand)
 
 
@@ -407,7 +481,7 @@ def _translated(error: BaseException, errand: Errand) -> News:
     from distributed.scheduler import KilledWorker, NoValidWorkerError
 
     if isinstance(error, KilledWorker):
-        return CommandResult(Ended.LOST, None, errand.age(), detail=_GONE)
+        return CommandResult(Ended.LOST, None, errand.duration(), detail=_GONE)
     if isinstance(error, NoValidWorkerError):
         return PlaceUnavailable(
             "No Dask worker may run the command.", "Check the options workers and resources, and start such workers."

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from logist.environment import inherited
-from logist.errors import LogistError
+from logist.errors import LogistError, ProgramMissing
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
 #: Seconds that one of them gets. With its controller down `sbatch` itself tries for a minute.
@@ -80,10 +80,10 @@ class SlurmClient:
         self._environ = environ
 
     def check_programs(self) -> None:
-        """Raise LogistError when one of the programs is not there."""
+        """Raise ProgramMissing when one of the programs is not there."""
         for program in PROGRAMS:
             if shutil.which(program, path=self._environ.get("PATH")) is None:
-                raise LogistError(
+                raise ProgramMissing(
                     f"There is no {program} on PATH: this machine can't submit to Slurm.",
                     "Run this on a machine of the cluster where sbatch works, or install Slurm's client programs.",
                 )
