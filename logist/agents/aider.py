@@ -49,6 +49,7 @@ class Aider(Cli):
 
     name = program = "aider"
     install = "python -m pip install aider-install && aider-install"
+    login = "set the key of the model's provider, as OPENAI_API_KEY"
     tested = ("0.86.",)
     prompt = "file"
     passes = (
@@ -58,6 +59,8 @@ class Aider(Cli):
     # It opens the pages that an error message names.
     fixed = (("BROWSER", "true"),)
     resumes = False
+    #: Its histories, where they are not kept with the step as asked for.
+    marks = (".aider.chat.history.md", ".aider.input.history", ".aider.llm.history")
     steered_by = (".aider.conf.yml", ".aider.model.settings.yml", ".aider.model.metadata.json", ".env")
 
     def argv(self, asked: Asked) -> tuple[str, ...]:

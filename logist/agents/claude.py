@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
 from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_refusal, outcome_of_status
 from logist.models.manifest import Role
-from logist.models.usage import Usage
+from logist.models.usage import Counted, Usage
 
 #: A result whose `subtype` is one of these met a limit of the program's own.
 _LIMITS = ("error_max_turns", "error_max_budget_usd")
 _GONE = "No conversation found"
+#: The first version that tells the use of the whole session. Measured: 2.1.276 tells that of each process.
+_TELLS_SESSIONS = (2, 1, 277)
+_COUNTED: tuple[Counted, ...] = ("cost", "input_tokens", "output_tokens", "cached_tokens")
+_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", re.ASCII)
 #: Options that say what it may do.
 _PERMITTING = frozenset({"--allowedTools", "--allowed-tools", "--permission-mode", "--dangerously-skip-permissions"})
 
@@ -20,6 +26,7 @@ class Claude(Cli):
 
     name = program = "claude"
     install = "npm install -g @anthropic-ai/claude-code"
+    login = "log in once with `claude`, or set ANTHROPIC_API_KEY"
     tested = ("2.1.",)
     prompt = "stdin"
     passes = (
@@ -30,6 +37,8 @@ class Claude(Cli):
     fixed = (("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_MAX_RETRIES", "4"))
     resumes = True
     streams = True
+    #: What was allowed for good in its own terminal, as in a chat.
+    marks = (".claude/settings.local.json",)
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A print-mode oneshot. A worker may edit files and run commands; a supervisor may only look.
@@ -59,7 +68,8 @@ class Claude(Cli):
         if not results:
             return _without_result(output, events)._replace(session=session)
         result = results[-1]
-        outcome, detail = _outcome(result, looks_only=_mode(events) == "plan")
+        started = _started(events)
+        outcome, detail = _outcome(result, looks_only=text_at(started, "permissionMode") == "plan")
         retry = _reset(events)
         if outcome is Outcome.QUOTA and retry:
             outcome = Outcome.RATE_LIMITED
@@ -67,8 +77,8 @@ class Claude(Cli):
             outcome,
             text=text_at(result, "result") if outcome is Outcome.OK else "",
             detail=detail,
-            usage=_usage(result),
-            cumulative=("cost",),
+            usage=_usage_of_all(result),
+            cumulative=_COUNTED if _tells_the_session(started, result) else (),
             session=None if _GONE in detail else session,
             retry=retry,
         )
@@ -83,9 +93,18 @@ class Claude(Cli):
         return ("claude", "--resume", session)
 
 
-def _mode(events: list[Values]) -> str:
-    started = [event for event in events if event.get("type") == "system" and event.get("subtype") == "init"]
-    return text_at(started[0], "permissionMode") if started else ""
+def _started(events: list[Values]) -> Values:
+    began = (event for event in events if event.get("type") == "system" and event.get("subtype") == "init")
+    return next(began, {})
+
+
+def _tells_the_session(started: Values, result: Values) -> bool:
+    """Whether its dollars, and the tokens by model, are those of the whole session."""
+    version = _VERSION.match(text_at(started, "claude_code_version"))
+    if version is not None and tuple(map(int, version.groups())) < _TELLS_SESSIONS:
+        return False
+    # A session that an earlier version left is counted anew: then it is no more than what this process used.
+    return (_usage_of_all(result).output_tokens or 0) > (count_at(result, "usage", "output_tokens") or 0)
 
 
 def _without_result(output: CliOutput, events: list[Values]) -> Report:
@@ -106,7 +125,7 @@ def _outcome(result: Values, *, looks_only: bool) -> tuple[Outcome, str]:
         return _failure(result, said or "; ".join(map(str, list_at(result, "errors"))) or subtype)
     # Who may only look loses nothing by a refusal: some of its tools are always refused.
     if denied and not looks_only:
-        return Outcome.PERMISSION_DENIED, f"it was not allowed to use {', '.join(sorted(denied))}; allow it with args"
+        return Outcome.PERMISSION_DENIED, f"it was not allowed to use {', '.join(sorted(denied))}"
     return Outcome.OK, ""
 
 
@@ -126,6 +145,24 @@ def _reset(events: list[Values]) -> str:
     told = [table_at(event, "rate_limit_info") for event in events if event.get("type") == "rate_limit_event"]
     moment = count_at(told[-1], "resetsAt") if told and told[-1].get("status") == "rejected" else None
     return "" if moment is None else str(moment)
+
+
+def _usage_of_all(result: Values) -> Usage:
+    """With what its subagents and its titles used, which is told by model alone."""
+    used, models = _usage(result), table_at(result, "modelUsage")
+    if not models:
+        return used
+
+    def total(*kinds: str) -> int:
+        return sum(count_at(models, model, kind) or 0 for model in models for kind in kinds)
+
+    return used.model_copy(
+        update={
+            "input_tokens": total("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"),
+            "output_tokens": total("outputTokens"),
+            "cached_tokens": total("cacheReadInputTokens"),
+        }
+    )
 
 
 def _usage(result: Values) -> Usage:

@@ -7,6 +7,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,9 +26,9 @@ from logist.agents.oneshot import (
 from logist.agents.outcome import BLOCKED, LATER, Outcome, Report, outcome_of_message, session_of, used_in
 from logist.agents.prices import with_price
 from logist.agents.reading import Reading, find_reply, read_reply_file
+from logist.agents.remedies import remedy
 from logist.agents.retry_times import seconds_to_wait
 from logist.agents.versions import installed_version
-from logist.durations import format_duration
 from logist.errors import AgentUnavailable
 from logist.execution import CancelCheck, Command, CommandResult, Ended
 from logist.models.manifest import Role, RoleSettings
@@ -43,10 +44,12 @@ _NETWORK = (
 #: No colours, no questions, and no line that is broken to fit a terminal.
 _PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100000", "GIT_TERMINAL_PROMPT": "0"}
 _MAX_DETAIL = 1_000
+#: Characters of what a program said that stand before what can be done about it: both are in one sentence.
+_MAX_SAID_SHORT = 140
 #: Bytes of a program's messages that are looked through for its error.
 _MAX_SAID = 20_000
 #: What a shell calls the ends by SIGHUP, SIGINT, SIGABRT, SIGKILL, SIGSEGV and SIGTERM.
-_SIGNALLED = (129, 130, 134, 137, 139, 143)
+SIGNALLED = (129, 130, 134, 137, 139, 143)
 _ERROR_LINE = re.compile(r"^.{0,60}error\b.*", re.IGNORECASE | re.MULTILINE)
 
 
@@ -78,7 +81,7 @@ def without_result(output: CliOutput, gone: str) -> Report:
     said = plain_text(output.stderr[-_MAX_SAID:] or output.stdout[-_MAX_SAID:])
     if gone in said:
         return Report(Outcome.NO_RESULT, detail="its session is gone")
-    if output.exit_code in _SIGNALLED:
+    if output.exit_code in SIGNALLED:
         return Report(Outcome.KILLED, detail=f"it was killed (exit code {output.exit_code})")
     if output.exit_code != 0 and not output.stdout.strip():
         line = error_line(said)
@@ -102,6 +105,8 @@ class Cli(ABC):
     name: str
     program: str
     install: str
+    #: How one logs in, in a few words; empty: that is not known.
+    login: str = ""
     #: The beginnings of the versions that were tested.
     tested: tuple[str, ...] = ()
     #: How it is asked for its version; empty: with `--version`.
@@ -121,6 +126,10 @@ class Cli(ABC):
     judging: tuple[tuple[str, str], ...] = ()
     #: Files and folders/ of a workspace that it runs, or takes settings from, all the same.
     steered_by: tuple[str, ...] = ()
+    #: Whether it puts a file into a prompt that says `@NAME`, unless a backslash goes before that.
+    expands_names: bool = False
+    #: Files of its own that it may leave in a workspace: no part of the work, unless they are tracked already.
+    marks: tuple[str, ...] = ()
     #: Whether its supervisor can write. Where it can't, a reply file is somebody else's.
     supervisor_writes: bool = False
 
@@ -175,6 +184,9 @@ class CliAgent:
     def spell(self, request: OneshotRequest) -> Command:
         """One oneshot, in the role's session where that is to be gone on with."""
         request = replace(request, settings=_with_model(request.settings))
+        if self.cli.expands_names and request.role is Role.SUPERVISOR:
+            # A diff is full of it, and what the work names would stand outside of the fences.
+            request = replace(request, prompt=request.prompt.replace("@", "\\@"))
         session = request.session.id if request.session is not None and self.cli.resumes else None
         fixed = {**_PLAIN, **dict(self.cli.fixed)} | (dict(self.cli.judging) if request.role is Role.SUPERVISOR else {})
         asked = Asked(request, prompt_argument(request), session)
@@ -186,10 +198,19 @@ class CliAgent:
             stdin=prompt_bytes(request) if self.cli.prompt == "stdin" else None,
         )
 
+    def writes(self, role: Role) -> bool:
+        """Whether it can write files in this role."""
+        return role is Role.WORKER or self.cli.supervisor_writes
+
     @property
     def steered_by(self) -> tuple[str, ...]:
         """Files and folders/ of a workspace that its program runs, or takes settings from."""
         return self.cli.steered_by
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Files of its own that its program may leave in the workspace."""
+        return self.cli.marks
 
     def version(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
         """The version that is installed, where it is called by its version."""
@@ -213,8 +234,7 @@ class CliAgent:
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
         """The program's own account first; only when that is fine does a reply count: its file, else the final text."""
         report = self._report(request, result)
-        by_file = request.role is Role.WORKER or self.cli.supervisor_writes
-        answer = _understood(request, result, report, by_file=by_file)
+        answer = _understood(request, result, report, login=self.cli.login, by_file=self.writes(request.role))
         return replace(
             answer,
             outcome=report.outcome,
@@ -257,11 +277,14 @@ def _retry_after(request: OneshotRequest, result: CommandResult, report: Report)
     return seconds_to_wait(report.retry or report.detail, request.asked_at.timestamp() + result.duration)
 
 
-def _understood(request: OneshotRequest, result: CommandResult, report: Report, *, by_file: bool) -> Answer:
+def _understood(request: OneshotRequest, result: CommandResult, report: Report, *, login: str, by_file: bool) -> Answer:
     if report.outcome is Outcome.NO_RESULT:
-        return _without_reply("unreadable", f"no_result: {_detail(report) or 'nothing that counts'}", result)
+        # A session that is gone can't be asked for its reply alone.
+        gone = request.session is not None and report.session is None
+        why = f"no_result: {_detail(report) or 'nothing that counts'}"
+        return _without_reply("failed" if gone else "unreadable", why, result)
     if report.outcome is not Outcome.OK:
-        return refused(request, result, report)
+        return refused(request, result, report, login)
     reading, source = _read_file(request) if by_file else None, "file"
     if reading is None:
         reading, source = find_reply(report.text, request.token), "text"
@@ -277,24 +300,47 @@ def _read_file(request: OneshotRequest) -> Reading | None:
     return read_reply_file(request.workspace, request.reply_file, request.token)
 
 
-def refused(request: OneshotRequest, result: CommandResult, report: Report) -> Answer:
-    """The answer where the program itself says that it came to nothing: no reply counts, wherever it stands."""
-    wait = _retry_after(request, result, report)
-    told = "" if wait is None else f" (worth trying again in {format_duration(wait)})"
-    answer = _without_reply(_kind(report.outcome), f"{report.outcome}: {_detail(report)}{told}", result)
-    return replace(answer, retry_after=wait)
+def refused(request: OneshotRequest, result: CommandResult, report: Report, login: str) -> Answer:
+    """The answer where the program itself says that it came to nothing: no reply counts, wherever it stands.
+
+    `login` is how one logs in to the agent.
+    """
+    if report.outcome in BLOCKED:
+        to_do = remedy(report.outcome, request.settings.agent, request.role, login)
+        problem = "; ".join(filter(None, (f"{report.outcome}: {_in_short(report).rstrip('.')}", to_do)))
+        return _without_reply("blocked", problem, result)
+    if report.outcome in LATER:
+        wait = _retry_after(request, result, report)
+        problem = f"{report.outcome}: {_in_short(report)}{_told(request, result, wait)}"
+        return replace(_without_reply("transient", problem, result), retry_after=wait)
+    return _without_reply(_kind(report.outcome), f"{report.outcome}: {_detail(report)}", result)
+
+
+def _told(request: OneshotRequest, result: CommandResult, wait: float | None) -> str:
+    """When it is worth trying again, as a moment: it is read hours later."""
+    if wait is None:
+        return ""
+    try:
+        moment = request.asked_at.astimezone(UTC) + timedelta(seconds=result.duration + wait)
+    except OverflowError:
+        # No calendar has it.
+        return ""
+    return f" (worth trying again at {moment:%Y-%m-%d %H:%M} UTC)"
 
 
 def _detail(report: Report) -> str:
     return plain_text(report.detail[:_MAX_DETAIL])
 
 
+def _in_short(report: Report) -> str:
+    said = " ".join(_detail(report).split())
+    return said if len(said) <= _MAX_SAID_SHORT else said[: _MAX_SAID_SHORT - 1] + "…"
+
+
 def _kind(outcome: Outcome) -> AnswerKind:
-    if outcome in BLOCKED:
-        return "blocked"
     if outcome is Outcome.TIMEOUT:
         return "timeout"
-    return "transient" if outcome in LATER or outcome is Outcome.KILLED else "failed"
+    return "transient" if outcome is Outcome.KILLED else "failed"
 
 
 def _without_reply(kind: AnswerKind, problem: str, result: CommandResult) -> Answer:

@@ -39,6 +39,7 @@ class Cline(Cli):
 
     name = program = "cline"
     install = "npm install -g cline"
+    login = "log in once with `cline auth`"
     tested = ("3.0.", "2.18.", "1.0.")
     prompt = "argument"
     by_version = True

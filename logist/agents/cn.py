@@ -16,6 +16,7 @@ class Continue(Cli):
 
     name = program = "cn"
     install = "npm install -g @continuedev/cli"
+    login = "log in once with `cn login`, or give the model its key in config.yaml"
     tested = ("1.5.",)
     prompt = "argument"
     passes = ("CONTINUE_API_KEY", "CONTINUE_GLOBAL_DIR", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")

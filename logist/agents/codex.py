@@ -16,6 +16,7 @@ class Codex(Cli):
 
     name = program = "codex"
     install = "npm install -g @openai/codex"
+    login = "log in once with `codex login`, or set CODEX_API_KEY"
     tested = ("0.169.",)
     prompt = "stdin"
     passes = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME")

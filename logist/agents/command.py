@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 
-from logist.agents.cli import refused
+from logist.agents.cli import SIGNALLED, refused
 from logist.agents.configured_output import read_configured, read_figures
 from logist.agents.metering import Meter
 from logist.agents.oneshot import (
@@ -128,12 +128,12 @@ class ConfiguredAgent:
             file = report.outcome is Outcome.OK or result.exit_code == 0
             answer = self._understood(request, result, report.text, file=file)
         else:
-            answer = refused(request, result, report)
+            login = f"see that it is logged in, or has its key by pass_env of [agents.{self.name}]"
+            answer = replace(refused(request, result, report, login), outcome=report.outcome)
         if answer.kind == "unreadable" and answer.source == "text" and report.detail:
-            answer = replace(answer, problem=report.detail)
+            answer = replace(answer, problem=report.detail, outcome=report.outcome)
         return replace(
             answer,
-            outcome=report.outcome if result.ended is Ended.EXITED else None,
             usage=self._priced(request.settings, used_in(request.session, report)),
             session=session_of(self.name, request.session, report) if self.definition.resume else None,
         )
@@ -148,8 +148,23 @@ class ConfiguredAgent:
         self, request: OneshotRequest, result: CommandResult, text: str | None, *, file: bool = True
     ) -> Answer:
         if self.definition.reply == "exit_code":
-            return read_exit_code(request, result, text or "")
-        return read_required(request, result, text, file=file)
+            answer = read_exit_code(request, result, text or "")
+        else:
+            answer = read_required(request, result, text, file=file)
+        return replace(answer, outcome=_outcome(result, answer))
+
+
+def _outcome(result: CommandResult, answer: Answer) -> Outcome:
+    """What came of a program that gives no account of its own."""
+    if answer.reply is not None:
+        return Outcome.OK
+    if result.program_missing:
+        return Outcome.CONFIG
+    if result.ended is Ended.TIMED_OUT:
+        return Outcome.TIMEOUT
+    if result.ended is not Ended.EXITED or result.exit_code in SIGNALLED:
+        return Outcome.KILLED
+    return Outcome.OK if result.exit_code == 0 else Outcome.NO_RESULT
 
 
 def _fill(definition: AgentDefinition, request: OneshotRequest) -> tuple[str, ...]:
@@ -177,23 +192,26 @@ def read_required(
 ) -> Answer:
     """The answer of an agent that owes a reply: its file, unless that does not count, else a fenced one in its `text`.
 
-    None: all that it printed is its final text.
+    None: all that it printed is its final text. What it printed before it failed is not final, and no reply.
     """
     stopped = _read_stopped(result)
     if stopped is not None:
         return stopped
-    reading = read_reply_file(request.workspace, request.reply_file, request.token) if file else None
-    source = "file"
-    if reading is None:
-        printed = result.stdout.kept.decode("utf-8", errors="replace") if text is None else text
-        reading, source = find_reply(printed, request.token), "text"
-    if reading.reply is not None:
-        return Answer(reading.reply, "reply", source=source)
+    if result.exit_code in SIGNALLED:
+        return _without_reply("transient", f"the command was killed (exit code {result.exit_code})", result)
+    written = read_reply_file(request.workspace, request.reply_file, request.token) if file else None
+    if written is not None and written.reply is not None:
+        return Answer(written.reply, "reply", source="file")
     if result.exit_code == _TEMPORARY_FAILURE:
         return _without_reply("transient", "the command said that it failed for now (exit code 75)", result)
-    if source == "text" and result.exit_code != 0:
-        return _without_reply("failed", f"the command ended with exit code {result.exit_code} and no reply", result)
-    return _unreadable(reading, source)
+    if written is not None:
+        return _unreadable(written, "file")
+    if result.exit_code != 0:
+        why = f"the command ended with exit code {result.exit_code} and no reply file that counts"
+        return _without_reply("failed", why, result)
+    printed = result.stdout.kept.decode("utf-8", errors="replace") if text is None else text
+    reading = find_reply(printed, request.token)
+    return _unreadable(reading, "text") if reading.reply is None else Answer(reading.reply, "reply", source="text")
 
 
 def read_exit_code(request: OneshotRequest, result: CommandResult, said: str = "") -> Answer:

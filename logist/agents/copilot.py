@@ -23,6 +23,7 @@ class Copilot(Cli):
 
     name = program = "copilot"
     install = "npm install -g @github/copilot"
+    login = "log in once with `copilot login`, or set GITHUB_TOKEN"
     tested = ("1.0.",)
     prompt = "stdin"
     passes = (

@@ -15,6 +15,7 @@ class Droid(Cli):
 
     name = program = "droid"
     install = "npm install -g droid"
+    login = "log in once with `droid`, or set FACTORY_API_KEY"
     tested = ("0.215.",)
     prompt = "file"
     passes = ("FACTORY_API_KEY", "FACTORY_HOME_OVERRIDE")

@@ -19,6 +19,7 @@ class Gemini(Cli):
 
     name = program = "gemini"
     install = "npm install -g @google/gemini-cli"
+    login = "log in once with `gemini`, or set GEMINI_API_KEY"
     tested = ("0.61.",)
     prompt = "stdin"
     passes = (
@@ -29,6 +30,7 @@ class Gemini(Cli):
     #: Its launcher ignores SIGTERM, so there shall be none.
     fixed = (("GEMINI_CLI_NO_RELAUNCH", "true"),)
     resumes = True
+    expands_names = True
     steered_by = (".gemini/", ".env")
 
     def argv(self, asked: Asked) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ class Kimi(Cli):
 
     name = program = "kimi"
     install = "npm install -g @moonshot-ai/kimi-code"
+    login = "set up its provider in ~/.kimi-code/config.toml, or set KIMI_API_KEY"
     tested = ("2.1.",)
     prompt = "argument"
     passes = ("KIMI_API_KEY", "KIMI_BASE_URL", "KIMI_MODEL_NAME", "MOONSHOT_API_KEY")

@@ -37,6 +37,7 @@ class Mini(Cli):
 
     name = program = "mini"
     install = "python -m pip install mini-swe-agent mcp"
+    login = "set the key of the model's provider, as OPENAI_API_KEY"
     tested = ("2.4.",)
     prompt = "argument"
     passes = (

@@ -56,6 +56,8 @@ class OneshotRequest:
     lease_fds: tuple[int, ...] = ()
     #: The session to go on with; None begins a new one.
     session: AgentSession | None = None
+    #: Where the diff of what is judged is to lie besides; None: the prompt holds all of it.
+    diff_file: Path | None = None
     #: The version of the agent's program, where it was asked for it; None: it is called as its newest one is.
     version: str | None = None
 
@@ -138,6 +140,25 @@ class Tested(Protocol):
 
     def doubt(self, environ: Mapping[str, str], cancel: CancelCheck | None = None) -> str | None:
         """A sentence when another version is installed, by asking the program; None: there is nothing to say."""
+        ...
+
+
+@runtime_checkable
+class Confined(Protocol):
+    """An agent that can't write files in every role."""
+
+    def writes(self, role: Role) -> bool:
+        """Whether it can in this one; where it can't, a reply file is somebody else's and does not count."""
+        ...
+
+
+@runtime_checkable
+class Marking(Protocol):
+    """An agent whose program may leave files of its own in the workspace."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Those files, from the workspace's top; new ones are no part of the work."""
         ...
 
 

@@ -26,6 +26,7 @@ class OpenCode(Cli):
 
     name = program = "opencode"
     install = "npm install -g opencode-ai"
+    login = "log in once with `opencode auth login`, or set the key of the model's provider"
     tested = ("1.18.",)
     prompt = "stdin"
     passes = (

@@ -18,6 +18,7 @@ class Qwen(Cli):
 
     name = program = "qwen"
     install = "npm install -g @qwen-code/qwen-code"
+    login = "log in once with `qwen`, or set OPENAI_API_KEY"
     tested = ("0.24.",)
     prompt = "stdin"
     passes = (
@@ -26,6 +27,7 @@ class Qwen(Cli):
     )
     fixed = (("QWEN_CODE_SUPPRESS_YOLO_WARNING", "1"),)
     resumes = True
+    expands_names = True
     steered_by = (".qwen/", ".env")
     streams = True
 

@@ -100,7 +100,7 @@ def find_reply(text: str, token: str) -> Reading:
     blocks = list(_fenced_blocks(text)) or [text.strip()]
     readings = [reading for block in blocks if (reading := _read_block(block, token)) is not None]
     if not readings:
-        return Reading(None, "there is no reply file and no fenced JSON block with an action in the final text", text)
+        return Reading(None, "there is no reply: no fenced JSON block with an action is in the final text", text)
     last = readings[-1]
     actions = {reading.reply.action for reading in readings if reading.reply is not None}
     if last.reply is not None and len(actions) > 1:
@@ -184,9 +184,9 @@ def _as_reply(loaded: object, token: str, *, token_required: bool) -> Reply:
     fields = dict(loaded)
     carried = fields.pop("token", None)
     if carried is None and token_required:
-        raise _RefusedError(f'the reply carries no token: it must hold "token": "{token}"')
+        raise _RefusedError("the reply carries no token: it must hold the one that was given for it")
     if carried is not None and carried != token:
-        raise _RefusedError(f"the reply carries another step's token: this step's is \"{token}\"")
+        raise _RefusedError("the reply carries a token that was given for another attempt")
     if "action" not in fields:
         raise _RefusedError("the reply has no action: COMPLETED, RETRY or STUCK")
     try:

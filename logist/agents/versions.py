@@ -14,7 +14,7 @@ from logist.execution.local import LocalWorkerAdapter
 
 #: Seconds. Some take long: they are started by an interpreter, and look for updates first.
 _PATIENCE = 30.0
-_VERSION = re.compile(r"\d+(?:\.\d+)+[\w.+-]*", re.ASCII)
+_VERSION = re.compile(r"\d+(?:\.\d+)+(?:[\w.+-]*\w)?", re.ASCII)
 
 
 #: What was answered in the life of this process, by how it was called: argv, the program's file, the environment.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,11 +14,25 @@ from logist.commands.parameters import json_option
 from logist.errors import AgentUnavailable
 
 if TYPE_CHECKING:
+    from logist.agents import KnownAgent
     from logist.agents.cli import Cli
-    from logist.agents.oneshot import Agent
+    from logist.agents.oneshot import Agent, Answer
     from logist.commands.invocation import Invocation
     from logist.models.config import Config
     from logist.models.manifest import RoleSettings
+
+
+class _Listed(NamedTuple):
+    """One line of the list."""
+
+    name: str
+    origin: str
+    #: None: it is not known which program is run.
+    program: str | None = None
+    #: None: the program is not installed.
+    path: str | None = None
+    #: Why it can't be asked at all; None: it can.
+    problem: str | None = None
 
 
 @click.command("list")
@@ -26,31 +40,27 @@ if TYPE_CHECKING:
 @click.pass_obj
 def list_agents(invocation: Invocation, as_json: bool) -> None:
     """Every agent that a role may name, where it comes from, and whether its program is installed."""
-    from logist.agents import find_agent, known_agents
+    from logist.agents import known_agents
 
     config = invocation.configuration().config
-    found: list[dict[str, Any]] = []
-    for known in known_agents(config):
-        try:
-            cli = _cli_of(find_agent(known.name, config))
-        except AgentUnavailable as problem:
-            found.append({"name": known.name, "origin": known.origin, "program": None, "path": problem.message})
-            continue
-        program = cli.program if cli else None
-        found.append(
-            {
-                "name": known.name,
-                "origin": known.origin,
-                "program": program,
-                "path": shutil.which(program) if program else None,
-            }
-        )
+    found = [_listed(known, config) for known in known_agents(config)]
     if as_json:
-        print_json(found)
+        print_json([agent._asdict() for agent in found])
         return
     for agent in found:
-        where = "" if agent["program"] is None else agent["path"] or "not installed"
-        print_text(f"{agent['name']:12} {agent['origin']:14} {where}".rstrip())
+        where = "" if agent.program is None else agent.path or "not installed"
+        print_text(f"{agent.name:12} {agent.origin:14} {agent.problem or where}".rstrip())
+
+
+def _listed(known: KnownAgent, config: Config) -> _Listed:
+    from logist.agents import find_agent
+
+    listed = _Listed(known.name, known.origin)
+    try:
+        cli = _cli_of(find_agent(known.name, config))
+    except AgentUnavailable as problem:
+        return listed._replace(problem=problem.message)
+    return listed if cli is None else listed._replace(program=cli.program, path=shutil.which(cli.program))
 
 
 @click.command("show")
@@ -99,7 +109,7 @@ def check_agent(invocation: Invocation, name: str, ask: bool, as_json: bool) -> 
         print_json(facts)
     else:
         for key, value in facts.items():
-            print_text(f"{key.replace('_', ' '):12} {'-' if value is None else value}")
+            print_text(f"{key.replace('_', ' '):13} {'-' if value is None else value}")
     doubt = None if cli is None else cli.doubt(facts["version"])
     if doubt is not None:
         tell(doubt)
@@ -122,13 +132,22 @@ def _asked(agent: Agent, settings: RoleSettings) -> dict[str, Any]:
         adapter.close()
     answer = probe.answer
     return {
-        "outcome": answer.outcome.value if answer.outcome and answer.kind != "reply" else answer.kind,
+        "outcome": _word_for(answer),
         "detail": plain_text(answer.problem or "").strip() or None,
         "seconds": round(probe.duration, 1),
         "cost": answer.usage.cost,
+        "cost_is": answer.usage.cost_is,
         "input_tokens": answer.usage.input_tokens,
         "output_tokens": answer.usage.output_tokens,
     }
+
+
+def _word_for(answer: Answer) -> str:
+    """What came of it, in a word: `reply`, what the program says of itself, else what was wrong with its answer."""
+    from logist.agents.outcome import Outcome
+
+    said = answer.kind == "reply" or answer.outcome in (None, Outcome.OK)
+    return answer.kind if said else str(answer.outcome)
 
 
 def _settings(name: str, env: tuple[str, ...]) -> RoleSettings:
@@ -163,6 +182,7 @@ def _known(agent: Agent, config: Config) -> dict[str, Any]:
             "program": cli.program,
             "path": shutil.which(cli.program),
             "install": cli.install,
+            "login": cli.login,
             "tested_with": list(cli.tested),
             "prompt": cli.prompt,
             "resumes": cli.resumes,

@@ -43,13 +43,12 @@ Counted = Literal["cost", "input_tokens", "output_tokens", "cached_tokens"]
 def used_since(before: Usage, total: Usage, cumulative: Iterable[Counted]) -> Usage:
     """What was used since `before`, where some counts are those of the whole session.
 
-    A count that fell was begun anew by the program: then it is what was used. So is a cost that is the very same:
-    claude 2.1.197 counts dollars for each process, 2.1.329 for the session, and two answers rarely cost nothing.
+    A count that fell was begun anew by the program: then it is what was used.
     """
     changed: dict[str, object] = {}
     for name in cumulative:
         earlier, now = getattr(before, name), getattr(total, name)
-        if earlier is None or now is None or now < earlier or (name == "cost" and now == earlier):
+        if earlier is None or now is None or now < earlier:
             continue
         changed[name] = round(now - earlier, 9)
     return total.model_copy(update=changed)

@@ -169,6 +169,14 @@ def test_the_first_cline_is_told_its_model_for_both_modes_in_the_settings_of_its
     assert "--model" not in argv
 
 
+@pytest.mark.parametrize("name", ["gemini", "qwen"])
+def test_what_the_work_names_is_put_into_no_supervisors_prompt(name: str, tmp_path: Path) -> None:
+    diff = '@@ -1 +1 @@\n+@fixture.py\n+"@scope/pkg"'
+    asked = spell(replace(request_for(tmp_path, name, Role.SUPERVISOR), prompt=diff)).stdin
+    assert asked == b'\\@\\@ -1 +1 \\@\\@\n+\\@fixture.py\n+"\\@scope/pkg"'
+    assert spell(replace(request_for(tmp_path, name), prompt="see @notes.md")).stdin == b"see @notes.md"
+
+
 def test_aider_never_edits_whole_files_nor_looks_for_a_repository(tmp_path: Path) -> None:
     for role in BOTH:
         argv = spell(request_for(tmp_path, "aider", role)).argv

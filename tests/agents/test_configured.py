@@ -114,7 +114,7 @@ def test_an_error_that_is_nothing_is_none(nothing: object, request_: OneshotRequ
     [
         (b"I am done", 0, "unreadable", "its output holds no JSON object"),
         ({"result": "other"}, 0, "unreadable", "its output has no text at result.text"),
-        ({"result": {"text": "I am done"}}, 0, "unreadable", "there is no reply file and no fenced JSON block"),
+        ({"result": {"text": "I am done"}}, 0, "unreadable", "there is no reply: no fenced JSON block"),
         (b"usage: agent", 2, "failed", "the command ended with exit code 2 and no reply"),
         (b"", 75, "transient", "failed for now"),
     ],
@@ -237,6 +237,68 @@ def test_a_oneshot_that_was_stopped_still_counts_what_it_used(request_: OneshotR
     stdout = stream(json.dumps(RESULT).encode())
     answer = configured().read(request_, CommandResult(Ended.TIMED_OUT, 143, 1.0, stdout, stream(b"")))
     assert (answer.kind, answer.reply, answer.usage) == ("timeout", None, USED)
+    assert answer.outcome is Outcome.TIMEOUT
+
+
+WITH_A_REPLY = RESULT["result"]["text"].encode()
+
+
+@pytest.mark.parametrize("agent", [configured(), ConfiguredAgent("mine", AgentDefinition(argv=("agent",)))])
+@pytest.mark.parametrize(
+    ("exit_code", "kind", "outcome"),
+    [
+        (0, "reply", Outcome.OK),
+        (1, "failed", Outcome.NO_RESULT),
+        (75, "transient", Outcome.NO_RESULT),
+        (137, "transient", Outcome.KILLED),
+        (143, "transient", Outcome.KILLED),
+    ],
+)
+def test_a_reply_in_the_output_of_a_program_that_failed_is_none(
+    agent: ConfiguredAgent, exit_code: int, kind: str, outcome: Outcome, request_: OneshotRequest
+) -> None:
+    printed: object = RESULT if agent.definition.output == "json" else WITH_A_REPLY
+    answer = read(agent, request_, printed, exit_code)
+    assert (answer.kind, answer.outcome, answer.reply is not None) == (kind, outcome, exit_code == 0)
+
+
+@pytest.mark.parametrize("agent", [configured(), ConfiguredAgent("mine", AgentDefinition(argv=("agent",)))])
+@pytest.mark.parametrize(
+    ("exit_code", "kind", "outcome"), [(1, "reply", Outcome.OK), (137, "transient", Outcome.KILLED)]
+)
+def test_a_reply_file_counts_whatever_the_exit_code_but_not_of_a_program_that_was_killed(
+    agent: ConfiguredAgent, exit_code: int, kind: str, outcome: Outcome, request_: OneshotRequest
+) -> None:
+    request_.reply_file.write_text(json.dumps({"token": TOKEN, "action": "STUCK"}), encoding="utf-8")
+    printed: object = RESULT if agent.definition.output == "json" else WITH_A_REPLY
+    answer = read(agent, request_, printed, exit_code)
+    assert (answer.kind, answer.outcome) == (kind, outcome)
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        (CommandResult(Ended.EXITED, 0, 1.0, stream(b"I am done.")), Outcome.OK),
+        (CommandResult(Ended.EXITED, 1, 1.0, stream(b"no")), Outcome.NO_RESULT),
+        (CommandResult(Ended.TIMED_OUT, 143, 1.0, stream(WITH_A_REPLY)), Outcome.TIMEOUT),
+        (CommandResult(Ended.NOT_STARTED, None, 0.0, detail="no more processes"), Outcome.KILLED),
+        (CommandResult(Ended.NOT_STARTED, None, 0.0, program_missing=True), Outcome.CONFIG),
+    ],
+)
+def test_what_came_of_a_program_that_does_not_say_so_itself_is_told_all_the_same(
+    result: CommandResult, outcome: Outcome, request_: OneshotRequest
+) -> None:
+    answer = ConfiguredAgent("mine", AgentDefinition(argv=("agent",))).read(request_, result)
+    assert (answer.reply, answer.outcome) == (None, outcome)
+
+
+def test_a_refused_key_says_where_an_agent_of_the_configuration_gets_its_own(request_: OneshotRequest) -> None:
+    answer = read(configured(), request_, RESULT | {"is_error": 401})
+    assert str(answer.problem).endswith("; see that it is logged in, or has its key by pass_env of [agents.mine]")
+
+
+def test_output_without_a_text_came_to_no_result(request_: OneshotRequest) -> None:
+    assert read(configured(), request_, {}).outcome is Outcome.NO_RESULT
 
 
 def test_a_shell_line_takes_no_args(request_: OneshotRequest) -> None:

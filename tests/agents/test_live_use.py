@@ -43,7 +43,8 @@ def test_these_tell_while_they_run() -> None:
 
 @pytest.mark.parametrize("cli", STREAMING)
 def test_what_is_heard_is_what_is_told_at_the_end(cli: str) -> None:
-    recorded = recording(cli, "ok")
+    # An older claude makes titles of its own, which it tells of at its end alone.
+    recorded = recording(cli, "v329_ok" if cli == "claude" else "ok")
     expected = told(recorded)
     if cli == "claude":
         # What it writes it counts at its end alone.

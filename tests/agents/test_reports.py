@@ -142,6 +142,34 @@ def test_a_recording_becomes_the_answer_of_the_agent(recorded: Recording, tmp_pa
         assert answer.reply is None
 
 
+REMEDIES = {
+    Outcome.MODEL_NOT_FOUND: "name another model: --worker {cli}:MODEL",
+    Outcome.QUOTA: "fill up the account, or name another agent: --worker NAME",
+    Outcome.PERMISSION_DENIED: "allow it in the args of [roles.worker], and take them over: --worker {cli}",
+    Outcome.CONFIG: "`logist agent check {cli} --no-ask` says whether this version of it is known",
+}
+
+
+@pytest.mark.parametrize("recorded", [each for each in EVERY if each.expected["outcome"] in BLOCKED], ids=name_of)
+def test_what_only_a_human_can_mend_is_one_sentence_that_ends_with_how(recorded: Recording, tmp_path: Path) -> None:
+    request = request_for(tmp_path, recorded.cli)
+    output = recorded.output(request.step_dir)
+    result = CommandResult(Ended.EXITED, output.exit_code, 1.0, stream(output.stdout), stream(output.stderr))
+    cli = cli_called(recorded.cli)
+    problem = CliAgent(cli).read(request, result).problem or ""
+    outcome = Outcome(recorded.expected["outcome"])
+    assert problem.startswith(f"{outcome}: ")
+    assert problem.endswith(f"; {REMEDIES.get(outcome, cli.login).format(cli=recorded.cli)}")
+    # As much as is shown of it.
+    assert len(problem) <= 300
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize("cli", CLIS)
+def test_every_agent_cli_says_how_one_logs_in(cli: str) -> None:
+    assert "log in" in cli_called(cli).login or "set " in cli_called(cli).login
+
+
 @pytest.mark.parametrize("cli", CLIS)
 @given(stdout=st.binary(max_size=300), stderr=st.binary(max_size=100), exit_code=st.integers(0, 255))
 @settings(max_examples=50)

@@ -135,6 +135,20 @@ def test_an_agent_works_while_its_program_is_asked_for_its_version(tmp_path: Pat
     assert any(isinstance(record, Exited) for record in jobs.records())
 
 
+@pytest.mark.parametrize(
+    ("printed", "version"),
+    [
+        ("This is mini-swe-agent version 2.4.6.", "2.4.6"),
+        ("2.1.197 (Claude Code)", "2.1.197"),
+        ("codex-cli 0.169.0-alpha.1+b2, built here", "0.169.0-alpha.1+b2"),
+        ("none", None),
+    ],
+)
+def test_a_version_is_found_in_the_sentence_that_tells_it(program: Path, printed: str, version: str | None) -> None:
+    program.with_name("version").write_text(printed, encoding="utf-8")
+    assert installed_version(("cline", "--version"), os.environ) == version
+
+
 def test_an_answer_that_was_not_waited_for_is_not_remembered(program: Path) -> None:
     argv, hangs = ("cline", "--version"), program.with_name("hangs")
     hangs.touch()
