@@ -13,6 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from logist.errors import InvalidFile
 from logist.models.manifest import Check, CheckResult, Role
+from logist.plain_text import plain_text
 
 _PACKAGE = Path(__file__).parent
 #: In a wheel, and beside the package in a checkout.
@@ -53,6 +54,13 @@ class PromptContext:
     #: For the supervisor: the worker's last summary, and what changed since the baseline.
     worker_summary: str = ""
     changed_files: tuple[str, ...] = ()
+    #: The files that the worker named as evidence, and their sizes.
+    evidence_files: tuple[str, ...] = ()
+    #: The unified diff of what is judged, bounded and plain, and what it begins with.
+    diff: str = ""
+    diff_since: str = "the job began"
+    #: Where more of it lies, by path from the workspace's top; empty: nothing was left out.
+    diff_file: str = ""
     #: Paths of the workspace that are not in the evidence, and why.
     left_out: tuple[str, ...] = ()
     #: For the supervisor of a render: the spec and the report, from the workspace's top.
@@ -62,6 +70,8 @@ class PromptContext:
     media: tuple[str, ...] = ()
     #: The evidence commit that the job started from.
     baseline: str = ""
+    #: Whether a reply file counts; else only what the final message ends with does.
+    reply_by_file: bool = True
     #: Why the last attempt's reply could not be used, and what was received.
     problem: str = ""
 
@@ -102,11 +112,11 @@ def _environment(overrides: Path | None) -> SandboxedEnvironment:
     return environment
 
 
-def block(text: str) -> str:
+def block(text: str, kind: str = "text") -> str:
     """`text` verbatim between tildes, more of them than any run in it: what is inside can't end the block."""
     longest = max((len(run) for run in _TILDES.findall(text)), default=0)
     fence = "~" * max(4, longest + 1)
-    return f"{fence}text\n{text.rstrip(chr(10))}\n{fence}"
+    return f"{fence}{kind}\n{text.rstrip(chr(10))}\n{fence}"
 
 
 def line(text: str) -> str:
@@ -116,7 +126,7 @@ def line(text: str) -> str:
 
 def listing(names: Iterable[str]) -> str:
     """One name a line, the first 200 of them and how many more there are."""
-    lines = [line(name) for name in names]
+    lines = [line(plain_text(name)) for name in names]
     shown = lines[:_MAX_FILES]
     if len(lines) > len(shown):
         shown.append(f"... and {len(lines) - len(shown)} more")

@@ -7,16 +7,23 @@ from dataclasses import dataclass, replace
 
 from logist import decision
 from logist.agents import find_agent
-from logist.agents.oneshot import Agent, OneshotRequest
+from logist.agents.oneshot import Agent, Confined, OneshotRequest
+from logist.diff_excerpt import DiffExcerpt, excerpt
+from logist.evidence import evidence_record
 from logist.models.history import AttemptFailed, AttemptFailure, Started
-from logist.models.manifest import Role
+from logist.models.manifest import JobManifest, Role
 from logist.models.render_report import MEDIA, report_path
 from logist.models.usage import AgentSession
 from logist.prompts import REPAIR, PromptContext, render
 from logist.runtime import JobView
+from logist.workspace_utils import Patch
 
 #: The kinds of failed attempts after which the workspace is put back; after the others the work stays.
 RESTORED = frozenset({"transient", "interrupted", "lost"})
+#: Bytes of a diff that are read: more of it than anybody will.
+_MAX_DIFF = 4_000_000
+#: Evidence files that a prompt can list.
+_MAX_EVIDENCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ def build_request(view: JobView, problem: Problem | None = None, *, lost: bool =
     reply_file = paths.workspace / ".logist" / f"reply-{step:04d}-{attempt}.json"
     token = step_token(manifest.seed, step, attempt)
     left = decision.time_left(manifest)
+    diff = _shown_diff(view) if role is Role.SUPERVISOR else DiffExcerpt("", whole=True)
     request = OneshotRequest(
         job_id=manifest.id,
         objective=manifest.job.objective,
@@ -114,20 +122,26 @@ def build_request(view: JobView, problem: Problem | None = None, *, lost: bool =
         environ=view.runtime.environ,
         lease_fds=view.lease_fds,
         session=_session_of(view, role, problem),
+        diff_file=None if diff.whole else reply_file.with_name(f"diff-{step:04d}-{attempt}.patch"),
     )
+    agent = find_agent(settings.agent, view.runtime.config)
     # In its session an agent knows what it was asked: only the reply is asked for again.
     repair = problem is not None and problem.kind == "unreadable" and request.session is not None
     template = REPAIR if repair else role.value
-    prompt = render(template, _prompt_context(view, request, problem), view.runtime.prompts_dir)
-    return find_agent(settings.agent, view.runtime.config), replace(request, prompt=prompt)
+    context = replace(
+        _prompt_context(view, request, problem),
+        diff=diff.text,
+        reply_by_file=not isinstance(agent, Confined) or agent.writes(role),
+    )
+    return agent, replace(request, prompt=render(template, context, view.runtime.prompts_dir))
 
 
 def _session_of(view: JobView, role: Role, problem: Problem | None) -> AgentSession | None:
     """The session that `role` goes on with, None for a new one. A supervisor's is for its words alone."""
     settings, known = view.manifest.job.roles.of(role), view.manifest.sessions.get(role)
-    wanted = settings.session == "resume"
-    if role is Role.SUPERVISOR:
-        wanted = problem is not None and problem.kind == "unreadable"
+    unreadable = problem is not None and problem.kind == "unreadable"
+    # A new session would do the work anew for a reply that was only badly written.
+    wanted = unreadable or (role is Role.WORKER and settings.session == "resume")
     return known if wanted and known is not None and known.agent == settings.agent else None
 
 
@@ -159,6 +173,9 @@ def _prompt_context(view: JobView, request: OneshotRequest, problem: Problem | N
         guidance=manifest.guidance,
         worker_summary="" if manifest.worker is None else manifest.worker.summary,
         changed_files=_changed_files(view) if judged else (),
+        evidence_files=_evidence_files(view) if judged else (),
+        diff_since="this phase began" if manifest.phase and manifest.phase_tree else "the job began",
+        diff_file="" if request.diff_file is None else request.diff_file.relative_to(request.workspace).as_posix(),
         left_out=tuple(left for left in manifest.left_out if left not in media) if judged else (),
         spec=spec if judged else "",
         report=report_path(spec) if judged and spec else "",
@@ -173,6 +190,43 @@ def _prompt_context(view: JobView, request: OneshotRequest, problem: Problem | N
 def _changed_files(view: JobView) -> tuple[str, ...]:
     changes = view.workspace.changes(view.manifest.baseline, view.manifest.head)
     return tuple(f"{change.kind} {change.path}" for change in changes)
+
+
+def judged_patch(view: JobView) -> Patch:
+    """What is judged, as a diff: from what the phase began with to the newest evidence; its first 4 MB."""
+    manifest = view.manifest
+    return view.workspace.patch(manifest.phase_tree or manifest.baseline, manifest.head, _MAX_DIFF)
+
+
+def _shown_diff(view: JobView) -> DiffExcerpt:
+    patch = judged_patch(view)
+    return excerpt(patch.data, goes_on=not patch.whole)
+
+
+def _evidence_files(view: JobView) -> tuple[str, ...]:
+    """What the work that is judged names as evidence, and the sizes that were recorded."""
+    manifest = view.manifest
+    named = _named_evidence(view, manifest)
+    if not named:
+        return ()
+    sizes = {file.path: file.size for file in view.workspace.files(manifest.head, named[:_MAX_EVIDENCE])}
+    return tuple(f"{name} ({_size(sizes.get(name))})" for name in named)
+
+
+def _size(size: int | None) -> str:
+    return "not recorded" if size is None else f"{size:,} bytes"
+
+
+def _named_evidence(view: JobView, manifest: JobManifest) -> tuple[str, ...]:
+    if manifest.worker is None:
+        return ()
+    wanted = ("Logist-Step", str(manifest.worker.step))
+    # Since that work there were at most a supervisor's steps.
+    for logged in view.workspace.log(1 + manifest.step - manifest.worker.step):
+        if wanted in logged.trailers:
+            record = evidence_record(view.workspace.message_of(logged.id))
+            return () if record is None else record.evidence_files
+    return ()
 
 
 def _budget_lines(view: JobView) -> tuple[str, ...]:

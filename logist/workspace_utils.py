@@ -42,6 +42,7 @@ __all__ = [
     "CommitInfo",
     "FileChange",
     "LoggedCommit",
+    "Patch",
     "SkippedPath",
     "Snapshot",
     "TreeFile",
@@ -52,6 +53,9 @@ __all__ = [
 
 #: Points at the job's first commit; the log ends there.
 BASELINE_REF = "refs/logist/baseline"
+
+#: Of what git prints by default, only what does not depend on settings.
+_DIFF_OPTIONS = ("-r", "--find-renames", "--no-color", "--no-ext-diff", "--no-textconv")
 
 _TRAILER = re.compile(r"([A-Za-z0-9-]+): (.*)")
 
@@ -82,6 +86,13 @@ class CommitInfo:
     author: str
     message: str
     at: datetime
+
+
+class Patch(NamedTuple):
+    """The beginning of a difference, as git prints it, and whether that is all of it."""
+
+    data: bytes
+    whole: bool
 
 
 class LoggedCommit(NamedTuple):
@@ -271,9 +282,10 @@ class Workspace:
                 at = commit.parents[0] if commit.parents else None
         return tuple(logged)
 
-    def files(self, commit: str) -> tuple[TreeFile, ...]:
-        """Every file of a commit."""
-        rows = self._git().run("ls-tree", "-r", "-z", "-l", "--full-tree", "--end-of-options", check_id(commit))
+    def files(self, commit: str, paths: Collection[str] = ()) -> tuple[TreeFile, ...]:
+        """Every file of a commit, of `paths` only when given."""
+        options = ("-r", "-z", "-l", "--full-tree", "--end-of-options")
+        rows = self._git().run("ls-tree", *options, check_id(commit), *paths)
         found = []
         for row in rows.split(b"\0")[:-1]:
             head, _, path = row.partition(b"\t")
@@ -314,10 +326,20 @@ class Workspace:
 
     def diff(self, old: str, new: str, *, stat: bool = False, paths: Collection[str] = ()) -> str:
         """The difference of two commits as text, of `paths` only when given; bytes that are no UTF-8 are replaced."""
-        options = ["-r", "--find-renames", "--no-color", "--no-ext-diff", "--no-textconv"]
-        options += ["--stat=100", "--summary"] if stat else ["--patch"]
-        output = self._git().run("diff-tree", *options, "--end-of-options", check_id(old), check_id(new), "--", *paths)
+        shape = ("--stat=100", "--summary") if stat else ("--patch",)
+        trees = (check_id(old), check_id(new))
+        output = self._git().run("diff-tree", *_DIFF_OPTIONS, *shape, "--end-of-options", *trees, "--", *paths)
         return output.decode("utf-8", "replace")
+
+    def patch(self, old: str, new: str, limit: int) -> Patch:
+        """The first `limit` bytes of the difference of two commits or trees, as git prints it.
+
+        Binary files are only named, and so are files of more than a megabyte.
+        """
+        settings = ("core.bigFileThreshold=1m", "core.quotePath=false")
+        trees = (check_id(old), check_id(new))
+        arguments = ("diff-tree", *_DIFF_OPTIONS, "--patch", "--end-of-options", *trees)
+        return Patch(*self._git().read(*arguments, limit=limit, settings=settings))
 
     def differs(self, commit: str) -> tuple[str, ...]:
         """The paths of the workspace that differ from a commit; nothing is stored."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO
@@ -71,24 +72,23 @@ class GitRunner:
         environment: Mapping[str, str] | None = None,
     ) -> bytes:
         """Run one git command to its end; what it printed, unless that went to `output`."""
-        runner = _gitpython().Git(str(self._folder))
-        wanted = self._environment | dict(environment or {})
-        runner.update_environment(**wanted)
-        options = [part for setting in self._settings + settings for part in ("-c", setting)]
-        dropped = [name for name in os.environ if name.startswith("GIT_") and name not in wanted]
-        # GitPython can add to the environment but not take from it.
-        prefix = ["env", *(part for name in dropped for part in ("-u", name))] if dropped else []
-        # -C: where a folder can't be entered, GitPython would stay in the caller's.
-        program = [runner.GIT_PYTHON_GIT_EXECUTABLE or "git", "-C", str(self._folder)]
-        command = [*prefix, *program, *options, *arguments]
-        library = _gitpython()
-        try:
-            with storage_errors(f"run git {arguments[0]}"):
-                return self._execute(runner, command, stdin, output)
-        except library.GitCommandNotFound as error:
-            raise WorkspaceFailed(*_NO_GIT) from error
-        except library.GitCommandError as error:
-            raise _failed(arguments[0], error) from error
+        runner, command = self._prepare(arguments, settings, environment or {})
+        with _errors_of(arguments[0]):
+            return self._execute(runner, command, stdin, output)
+
+    def read(self, *arguments: str, limit: int, settings: tuple[str, ...] = ()) -> tuple[bytes, bool]:
+        """The first `limit` bytes of what a git command prints, and whether that is all; else it is ended there."""
+        runner, command = self._prepare(arguments, settings, {})
+        with _errors_of(arguments[0]):
+            process = runner.execute(command, as_process=True)
+            printed = process.stdout.read(limit + 1)
+            whole = len(printed) <= limit
+            if not whole:
+                process.terminate()
+            _, said = process.communicate()
+            if whole and process.returncode:
+                raise _gitpython().GitCommandError(command, process.returncode, said)
+        return printed[:limit], whole
 
     def ask(self, *arguments: str) -> str | None:
         """What git printed, stripped; None when it exits with an error."""
@@ -99,6 +99,21 @@ class GitRunner:
                 return None
             raise
 
+    def _prepare(
+        self, arguments: tuple[str, ...], settings: tuple[str, ...], environment: Mapping[str, str]
+    ) -> tuple[git.Git, list[str]]:
+        """GitPython with its environment set, and the whole command line."""
+        runner: git.Git = _gitpython().Git(str(self._folder))
+        wanted = self._environment | dict(environment)
+        runner.update_environment(**wanted)
+        options = [part for setting in self._settings + settings for part in ("-c", setting)]
+        dropped = [name for name in os.environ if name.startswith("GIT_") and name not in wanted]
+        # GitPython can add to the environment but not take from it.
+        prefix = ["env", *(part for name in dropped for part in ("-u", name))] if dropped else []
+        # -C: where a folder can't be entered, GitPython would stay in the caller's.
+        program = [runner.GIT_PYTHON_GIT_EXECUTABLE or "git", "-C", str(self._folder)]
+        return runner, [*prefix, *program, *options, *arguments]
+
     @staticmethod
     def _execute(runner: git.Git, command: list[str], stdin: bytes, output: BinaryIO | None) -> bytes:
         with tempfile.TemporaryFile() as fed:
@@ -108,6 +123,19 @@ class GitRunner:
                 runner.execute(command, istream=fed, output_stream=output, stdout_as_string=False)
                 return b""
             return runner.execute(command, istream=fed, stdout_as_string=False, strip_newline_in_stdout=False)
+
+
+@contextmanager
+def _errors_of(command: str) -> Iterator[None]:
+    """GitPython's errors become ours."""
+    library = _gitpython()
+    try:
+        with storage_errors(f"run git {command}"):
+            yield
+    except library.GitCommandNotFound as error:
+        raise WorkspaceFailed(*_NO_GIT) from error
+    except library.GitCommandError as error:
+        raise _failed(command, error) from error
 
 
 def _gitpython() -> ModuleType:
