@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from logist.errors import ExitCode
@@ -81,6 +82,21 @@ class AttemptFailed(Event):
     kind: str
     detail: str
     retry_in: float | None
+    #: The same as a moment; None where it is not waited.
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitResumed(Event):
+    """A run waits for what is left of a wait that an earlier run was stopped in: `retry_in` seconds, to `retry_at`."""
+
+    type: ClassVar[str] = "step.wait_resumed"
+    step: int
+    role: Role
+    agent: str
+    detail: str
+    retry_in: float
+    retry_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,12 @@ Each takes the lease, checks the state table, records one resolution or transiti
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from logist import decision
+from logist.agents import find_agent, parse_role
+from logist.configuration import define_roles
 from logist.errors import UsageProblem, WrongState
 from logist.job_processor import (
     actor_of,
@@ -19,14 +21,14 @@ from logist.job_processor import (
     take_hand_edits,
 )
 from logist.job_recovery import finish_restoring, recover
-from logist.job_state import change
 from logist.lifecycle import Trigger, allowed, fire
-from logist.models.history import Committed, Intent, Resolution, ResolutionKind, Transition
-from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Spent, red_checks
+from logist.models.history import Committed, Intent, Resolution, ResolutionKind, RoleChange, Transition
+from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Role, RoleSettings, Spent, red_checks
 from logist.next_commands import next_command_lines
 from logist.processes import boot_id
 from logist.runtime import Interrupted, Runtime, Session, plain_message
 from logist.step_end import change_between
+from logist.terms import Terms, role_change_words, role_changes, under_terms
 from logist.workspace_utils import CommitInfo
 
 #: Which option raises the budget that a reason says is spent.
@@ -35,6 +37,7 @@ _RAISED_BY = {
     ReasonCode.BUDGET_TIME: "--add-time",
     ReasonCode.BUDGET_COST: "--add-cost or --add-tokens",
 }
+_MAX_SENTENCE = 2_000
 
 
 @dataclass(frozen=True)
@@ -64,21 +67,48 @@ class BudgetIncrease:
 NO_INCREASE = BudgetIncrease()
 
 
-def resolve_retry(runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE) -> JobManifest:
-    """Send the job on with a human's guidance; retries start anew. Raises WrongState, UsageProblem."""
+@dataclass(frozen=True)
+class Players:
+    """Who is to play the roles from an answer on, each written as for a new job; None: who plays it now."""
+
+    worker: str | None = None
+    supervisor: str | None = None
+
+    def __bool__(self) -> bool:
+        return self != Players()
+
+
+SAME_PLAYERS = Players()
+
+
+def resolve_retry(
+    runtime: Runtime,
+    job_id: str,
+    message: str,
+    increase: BudgetIncrease = NO_INCREASE,
+    players: Players = SAME_PLAYERS,
+) -> JobManifest:
+    """Send the job on with a human's guidance; retries start anew.
+
+    Raises WrongState, UsageProblem, and AgentUnavailable when one of `players` can't run.
+    """
     message = plain_message(message)
+    chosen = _chosen(runtime, players)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
-        budget = _raised(session.manifest, increase)
+        terms = _terms(session.manifest, increase, chosen)
         sentence = f"a human said: {message}" if message else "a human said: go on"
-        _resolve(session, ResolutionKind.RETRY, Trigger.RESOLVE, ReasonCode.RESOLVED, sentence, message, budget=budget)
+        _resolve(session, ResolutionKind.RETRY, Trigger.RESOLVE, ReasonCode.RESOLVED, sentence, message, terms=terms)
         return session.manifest
 
 
-def add_budget(runtime: Runtime, job_id: str, increase: BudgetIncrease, message: str = "") -> JobManifest:
-    """Raise the budget and send the job on; retries start anew, as after any answer."""
+def add_budget(
+    runtime: Runtime, job_id: str, increase: BudgetIncrease, message: str = "", players: Players = SAME_PLAYERS
+) -> JobManifest:
+    """Raise the budget and send the job on; retries start anew, as after any answer. Raises like `resolve_retry`."""
     message = plain_message(message)
+    chosen = _chosen(runtime, players)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
-        budget = _raised(session.manifest, increase)
+        terms = _terms(session.manifest, increase, chosen)
         _resolve(
             session,
             ResolutionKind.BUDGET,
@@ -86,26 +116,31 @@ def add_budget(runtime: Runtime, job_id: str, increase: BudgetIncrease, message:
             ReasonCode.RESOLVED,
             "the budget was raised",
             message,
-            budget=budget,
+            terms=terms,
         )
         return session.manifest
 
 
 def resolve_continue(
-    runtime: Runtime, job_id: str, message: str, increase: BudgetIncrease = NO_INCREASE
+    runtime: Runtime,
+    job_id: str,
+    message: str,
+    increase: BudgetIncrease = NO_INCREASE,
+    players: Players = SAME_PLAYERS,
 ) -> JobManifest:
     """Record the human's edits of the workspace as a step, run the checks, and go on with the supervisor.
 
-    Raises WrongState when nothing was edited, or when the job does not wait for a human.
+    Raises WrongState when nothing was edited, or when the job does not wait for a human; else like `resolve_retry`.
     """
     message = plain_message(message)
+    chosen = _chosen(runtime, players)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         if not session.workspace.differs(session.manifest.head):
             raise WrongState(
                 f"nothing was edited in {session.paths.workspace}",
                 f'edit the files there first, or go on with `logist job resolve {job_id} --retry -m "what to do"`',
             )
-        take_hand_edits(session, message, resolves=_raised(session.manifest, increase))
+        take_hand_edits(session, message, resolves=_terms(session.manifest, increase, chosen))
         return session.manifest
 
 
@@ -151,15 +186,24 @@ def _unproven(manifest: JobManifest) -> str:
 
 
 def resolve_rewind(
-    runtime: Runtime, job_id: str, step: int, message: str = "", increase: BudgetIncrease = NO_INCREASE
+    runtime: Runtime,
+    job_id: str,
+    step: int,
+    message: str = "",
+    increase: BudgetIncrease = NO_INCREASE,
+    players: Players = SAME_PLAYERS,
 ) -> JobManifest:
-    """Go back to the end of `step` (0 is the baseline) and on from there; the dropped steps stay under a ref."""
+    """Go back to the end of `step` (0 is the baseline) and on from there; the dropped steps stay under a ref.
+
+    Raises like `resolve_retry`.
+    """
     message = plain_message(message)
+    chosen = _chosen(runtime, players)
     with _resting(runtime, job_id, Trigger.RESOLVE) as session:
         past = _manifest_at(session, step)
-        budget = _raised(session.manifest, increase)
+        terms = _terms(session.manifest, increase, chosen)
         sentence = f"a human went back to the end of step {step}"
-        _go_back(session, past, Trigger.RESOLVE, ReasonCode.RESOLVED, sentence, message, budget=budget)
+        _go_back(session, past, Trigger.RESOLVE, ReasonCode.RESOLVED, sentence, message, terms=terms)
         return session.manifest
 
 
@@ -229,6 +273,25 @@ def _interrupted(session: Session, why: str) -> WrongState:
     )
 
 
+def _chosen(runtime: Runtime, players: Players) -> dict[Role, RoleSettings]:
+    """The settings of the roles that get another player, made as for a new job. Raises UsageProblem, AgentUnavailable.
+
+    They are looked at before the job is opened: an agent that can't run must change nothing.
+    """
+    base = define_roles(None, runtime.config)
+    given = ((Role.WORKER, players.worker), (Role.SUPERVISOR, players.supervisor))
+    chosen = {role: parse_role(text, base.of(role)) for role, text in given if text is not None}
+    for settings in chosen.values():
+        find_agent(settings.agent, runtime.config).check(settings)
+    return chosen
+
+
+def _terms(manifest: JobManifest, increase: BudgetIncrease, chosen: Mapping[Role, RoleSettings]) -> Terms:
+    """What holds from an answer on. Raises WrongState when the job would stop again at once."""
+    roles = manifest.job.roles.model_copy(update={role.value: settings for role, settings in chosen.items()})
+    return Terms(_raised(manifest, increase), roles)
+
+
 def _raised(manifest: JobManifest, increase: BudgetIncrease) -> Budget:
     """The budget after `increase`; refuses an answer that would stop at the same spent budget at once."""
     budget = increase.added_to(manifest.budget)
@@ -249,12 +312,20 @@ def _resolve(
     sentence: str,
     message: str,
     *,
-    budget: Budget | None = None,
+    terms: Terms | None = None,
     waived: tuple[str, ...] = (),
 ) -> None:
     before = session.manifest
-    fresh = decision.with_fresh_patience(before)
-    reason = Reason(code=code, sentence=_bounded(sentence))
+    after = decision.with_fresh_patience(before)
+    if terms is not None:
+        after = under_terms(after, terms)
+    changed = role_changes(before.job.roles, after.job.roles)
+    reason = _reason(code, sentence, changed)
+    update = {
+        "status": fire(before.status, trigger),
+        "reason": reason,
+        "guidance": message or before.guidance,
+    }
     session.job.record(
         Resolution(
             kind=kind,
@@ -263,14 +334,8 @@ def _resolve(
             actor=actor_of(session.runtime),
             reason=reason,
             waived_checks=waived,
-            change=change(
-                status=fire(before.status, trigger),
-                reason=reason,
-                budget=budget or before.budget,
-                spent=fresh.spent,
-                fingerprints=fresh.fingerprints,
-                guidance=message or before.guidance,
-            ),
+            role_changes=changed,
+            change=change_between(before, after.model_copy(update=update)),
         )
     )
     session.tell_state(trigger, before.status)
@@ -313,21 +378,22 @@ def _go_back(
     sentence: str,
     message: str,
     *,
-    budget: Budget | None = None,
+    terms: Terms | None = None,
     spent: Spent | None = None,
     line: int | None = None,
 ) -> None:
     """Make `past` the job's present. The record comes first; `recover` finishes the workspace after a crash between."""
     before = session.manifest
+    terms = terms or Terms(before.budget, before.job.roles)
+    changed = role_changes(before.job.roles, terms.roles)
     _keep_old_line(session)
-    after = past.model_copy(
+    after = under_terms(past, terms).model_copy(
         update={
             "seq": before.seq,
             "created_at": before.created_at,
             "updated_at": before.updated_at,
             "status": fire(before.status, trigger),
-            "reason": Reason(code=code, sentence=_bounded(sentence)),
-            "budget": budget or before.budget,
+            "reason": _reason(code, sentence, changed),
             "spent": spent or before.spent.model_copy(update={"retries": 0}),
             "step": before.step,
             "attempt": before.attempt,
@@ -349,6 +415,7 @@ def _go_back(
             message=message,
             actor=actor_of(session.runtime),
             reason=after.reason,
+            role_changes=changed,
             change=change_between(before, after),
         )
     )
@@ -371,5 +438,7 @@ def _keep_old_line(session: Session) -> None:
     session.workspace.set_ref(f"refs/logist/dropped/{name}", manifest.head)
 
 
-def _bounded(sentence: str) -> str:
-    return sentence if len(sentence) <= 2_000 else sentence[:1_999] + "…"
+def _reason(code: ReasonCode, sentence: str, changed: Iterable[RoleChange]) -> Reason:
+    """The reason in words, those about roles first: what a human said may be long, and the end of it is cut off."""
+    words = "; ".join((*map(role_change_words, changed), sentence))
+    return Reason(code=code, sentence=words if len(words) <= _MAX_SENTENCE else words[: _MAX_SENTENCE - 1] + "…")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from logist.errors import LogistError
 from logist.lifecycle import JobStatus
 from logist.plain_text import plain_values
+from logist.waits import Wait, standing_wait
 
 if TYPE_CHECKING:
     from logist.job_state import JobStore
@@ -43,6 +44,8 @@ class JobRow:
     priority: int = 0
     #: The jobs that must have reached SUCCESS before `logist run` takes this one.
     needs: tuple[str, ...] = ()
+    #: What its next attempt waits for.
+    wait: Wait | None = None
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +67,7 @@ def _row(store: JobStore, job_id: str, *, selected: bool) -> JobRow:
         manifest = store.load(job_id)
         # Only of a running job it matters who holds it: one file less to open.
         holder = store.holder(job_id) if manifest.status is JobStatus.RUNNING else None
+        wait = standing_wait(store.paths(job_id), manifest, store.clock.now())
     except LogistError as error:
         return JobRow(id=job_id, selected=selected, problem=error.message)
     return JobRow(
@@ -78,6 +82,7 @@ def _row(store: JobStore, job_id: str, *, selected: bool) -> JobRow:
         updated_at=manifest.updated_at,
         priority=manifest.job.priority,
         needs=manifest.job.needs,
+        wait=wait,
     )
 
 

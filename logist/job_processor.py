@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from logist import decision, events
 from logist.agents import find_agent
-from logist.errors import ExitCode, LogistError, StorageFailed, WrongState
+from logist.errors import ExitCode, LogistError, PlaceUnavailable, StorageFailed, WrongState
 from logist.execution import StreamResult
 from logist.job_recovery import recover, step_records, unfinished_exit
 from logist.job_state import OpenJob
@@ -25,7 +25,7 @@ from logist.models.history import (
     Intent,
     OutputDigest,
 )
-from logist.models.manifest import Budget, JobManifest, PhaseKind, Reason, ReasonCode, Role, Verdict
+from logist.models.manifest import JobManifest, PhaseKind, Reason, ReasonCode, Role, Verdict
 from logist.models.reply import Reply
 from logist.models.usage import Usage
 from logist.next_commands import next_command_lines
@@ -34,10 +34,13 @@ from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.step_end import finish_step
 from logist.stop_requests import clear
 from logist.takeover import take_over
+from logist.terms import Terms
 from logist.turn_requests import RESTORED, Preview, preview_turn
 from logist.turns import feed_turn, read_fed_reply, take_turn
 from logist.unfinished_work import set_aside
 
+#: Characters of an error that become the job's reason.
+_MAX_SENTENCE = 2_000
 #: What an exit code tells about a job that came to rest.
 REST_EXIT_CODES = {
     JobStatus.SUCCESS: ExitCode.SUCCESS,
@@ -208,6 +211,10 @@ def _drive(session: Session, *, single_step: bool, fed: _Fed | None) -> ExitCode
     except StorageFailed:
         # Nothing more can be recorded; the next run recovers from what is on disk.
         raise
+    except PlaceUnavailable as away:
+        # Nothing that a human could decide about the job: the same command goes on once the place is there.
+        _pause(session, ReasonCode.INTERRUPTED, str(away)[:_MAX_SENTENCE])
+        raise
     except Exception as fault:
         _escalate_fault(session, fault)
         raise
@@ -265,7 +272,7 @@ def _pause(session: Session, code: ReasonCode, why: str) -> ExitCode:
 def _escalate_fault(session: Session, fault: Exception) -> None:
     """A fault of ours or of the machine is the human's to see, in the job's own record too."""
     if session.manifest.status is JobStatus.RUNNING:
-        sentence = f"{type(fault).__name__}: {fault}"[:2000]
+        sentence = f"{type(fault).__name__}: {fault}"[:_MAX_SENTENCE]
         session.transition(Trigger.ESCALATE, Reason(code=ReasonCode.INTERNAL_ERROR, sentence=sentence))
 
 
@@ -289,11 +296,11 @@ def job_step(session: Session, *, fed: _Fed | None = None) -> None:
 
 
 def take_hand_edits(
-    session: Session, message: str, *, action: Verdict = Verdict.COMPLETED, resolves: Budget | None = None
+    session: Session, message: str, *, action: Verdict = Verdict.COMPLETED, resolves: Terms | None = None
 ) -> None:
     """Record what a human changed in the workspace as a step of role human; COMPLETED asks for checks and a verdict.
 
-    `resolves` is the budget from now on when the step is also the answer to an intervention.
+    `resolves` is what holds from now on when the step is also the answer to an intervention.
     """
     manifest = session.manifest
     step, attempt = manifest.step + 1, manifest.attempt + 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +17,21 @@ from logist.errors import ExitCode
 from logist.job_files import JobPaths
 from logist.job_list import Runner, headline, runner_of
 from logist.lifecycle import JobStatus
-from logist.models.manifest import CheckResult, JobManifest, PhaseKind, Reason, ReasonCode, Role, Source, Verdict
+from logist.models.manifest import (
+    CheckResult,
+    JobManifest,
+    PhaseKind,
+    Reason,
+    ReasonCode,
+    Role,
+    RoleSettings,
+    Source,
+    Verdict,
+)
 from logist.next_commands import NextCommand, next_commands
 from logist.plain_text import last_lines, plain_values
 from logist.step_summaries import StepSummary, recent_steps
+from logist.waits import Wait, standing_wait
 
 if TYPE_CHECKING:
     from logist.job_state import JobStore
@@ -110,6 +122,8 @@ class JobReport:
     phase_count: int
     phase_name: str
     next_role: Role
+    #: Who plays them now, of the roles that the job has a use for.
+    roles: Mapping[Role, RoleSettings]
     #: Number of the last finished step, and how many steps were taken since the start or the last rerun.
     step: int
     attempt: int
@@ -129,6 +143,8 @@ class JobReport:
     budget: tuple[BudgetLine, ...]
     #: None where the phase is no render, or none of its chunks was begun.
     render: RenderLine | None = None
+    #: What the next attempt waits for, in a run or until the next one; None: for nothing.
+    wait: Wait | None = None
     source: Source
     places: Places
     log_tail: tuple[str, ...]
@@ -157,6 +173,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
     """
     manifest = store.load(job_id)
     paths = store.paths(job_id)
+    now = store.clock.now()
     runner = runner_of(store.holder(job_id))
     history = recent_steps(paths, manifest.head)
     steps = tuple(step for step in history if not step.dropped)
@@ -170,7 +187,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         headline=headline(manifest.status, runner, manifest.id),
         reason=manifest.reason,
         runner=runner,
-        at=store.clock.now(),
+        at=now,
         created_at=manifest.created_at,
         updated_at=manifest.updated_at,
         priority=manifest.job.priority,
@@ -179,6 +196,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         phase_count=len(manifest.job.phases),
         phase_name=manifest.current_phase.name,
         next_role=manifest.next_role,
+        roles={role: manifest.job.roles.of(role) for role in _asked(manifest)},
         step=manifest.step,
         attempt=manifest.attempt,
         line=manifest.line,
@@ -194,6 +212,7 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         tree=manifest.tree,
         budget=_budget_lines(manifest),
         render=_render_line(paths, manifest),
+        wait=standing_wait(paths, manifest, now),
         source=manifest.source,
         places=Places(
             folder=str(paths.root),
@@ -226,10 +245,13 @@ def _exit_code(status: JobStatus, runner: Runner | None) -> ExitCode:
     return over.get(status, ExitCode.TERMINATED if runner is None else ExitCode.BUSY)
 
 
-def _scripted(manifest: JobManifest) -> tuple[Role, ...]:
+def _asked(manifest: JobManifest) -> tuple[Role, ...]:
     works = any(phase.kind is PhaseKind.WORK for phase in manifest.job.phases)
-    roles = (Role.WORKER, Role.SUPERVISOR) if works else (Role.SUPERVISOR,)
-    return tuple(role for role in roles if manifest.job.roles.of(role).agent == _SCRIPTED_AGENT)
+    return (Role.WORKER, Role.SUPERVISOR) if works else (Role.SUPERVISOR,)
+
+
+def _scripted(manifest: JobManifest) -> tuple[Role, ...]:
+    return tuple(role for role in _asked(manifest) if manifest.job.roles.of(role).agent == _SCRIPTED_AGENT)
 
 
 def _render_line(paths: JobPaths, manifest: JobManifest) -> RenderLine | None:

@@ -139,8 +139,11 @@ def _when_intervention(manifest: JobManifest, rewind_to: int | None) -> list[_Of
     if manifest.renders_next:
         retry = _Offer(f"{resolve} --retry{more}", "run the chunks that are not done", Trigger.RESOLVE)
         by_hand = _BY_HAND_UNRENDERED
+    elif manifest.reason.code is ReasonCode.AGENT_FAILED:
+        retry = _Offer(f"{resolve} --retry{more}", "try again, once that is put right", Trigger.RESOLVE)
     offers = [
         retry,
+        *_other_player(manifest),
         _approval(manifest),
         _Offer(f'{resolve} --continue -m "what you changed"{more}', by_hand, Trigger.RESOLVE),
     ]
@@ -154,6 +157,15 @@ def _when_intervention(manifest: JobManifest, rewind_to: int | None) -> list[_Of
     if manifest.reason.code is ReasonCode.APPROVAL_REQUIRED:
         offers.sort(key=lambda offer: offer.trigger is not Trigger.APPROVE)
     return offers
+
+
+def _other_player(manifest: JobManifest) -> list[_Offer]:
+    """Where the agent could not do its part at all: another one, or another model of it."""
+    if manifest.reason.code is not ReasonCode.AGENT_FAILED or manifest.renders_next:
+        return []
+    role = manifest.next_role
+    line = f"resolve {manifest.id} --retry --{role} AGENT:MODEL"
+    return [_Offer(line, f"with another {role}, or another model", Trigger.RESOLVE)]
 
 
 def _approval(manifest: JobManifest) -> _Offer:

@@ -12,9 +12,10 @@ from logist.evidence import evidence_message, evidence_record
 from logist.job_state import change
 from logist.lifecycle import Trigger, fire
 from logist.models.history import Change, Committed, Exited, Skipped
-from logist.models.manifest import Budget, CheckResult, JobManifest, Role, Verdict
+from logist.models.manifest import CheckResult, JobManifest, Role, Verdict
 from logist.processes import boot_id
 from logist.runtime import Interrupted, Session
+from logist.terms import Terms, role_changes, under_terms
 from logist.unfinished_work import keep_aside
 from logist.workspace_utils import CommitInfo, SkippedPath, Snapshot
 
@@ -22,10 +23,10 @@ from logist.workspace_utils import CommitInfo, SkippedPath, Snapshot
 _LEFT_OUT, _MAX_LEFT_OUT = 50, 500
 
 
-def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = None) -> None:
+def finish_step(session: Session, exited: Exited, *, resolves: Terms | None = None) -> None:
     """From `exited` on: the evidence commit, the checks, the decision, the record. Safe to repeat after a crash.
 
-    `resolves` is the budget from now on when the step answers an intervention.
+    `resolves` is what holds from now on when the step answers an intervention.
     """
     before = session.manifest
     if exited.role is Role.HUMAN:
@@ -50,7 +51,6 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
     trigger = decided.trigger if resolves is None else Trigger.RESOLVE
     after = decided.after.model_copy(
         update={
-            "budget": before.budget if resolves is None else resolves,
             "status": fire(before.status, trigger),
             "reason": decided.reason,
             "head": commit,
@@ -58,6 +58,8 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
             "left_out": before.left_out if exited.role is Role.SUPERVISOR else _left_out(snapshot),
         }
     )
+    if resolves is not None:
+        after = under_terms(after, resolves)
     committed = Committed(
         step=exited.step,
         role=exited.role,
@@ -74,6 +76,7 @@ def finish_step(session: Session, exited: Exited, *, resolves: Budget | None = N
         files_changed=len(snapshot.changed),
         duration=round(exited.duration + duration, 3),
         usage=exited.usage,
+        role_changes=role_changes(before.job.roles, after.job.roles),
         change=change_between(session.manifest, after),
     )
     # The branch's folder is synced with the record: until that one is there, nothing rests on the branch.

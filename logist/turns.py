@@ -11,12 +11,14 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from logist import decision, events
-from logist.agents.oneshot import Agent, Answer, Metered, OneshotRequest, Steered, Versioned
+from logist.agents.oneshot import Agent, Answer, Marking, Metered, OneshotRequest, Steered, Versioned
 from logist.agents.outcome import LATER, Outcome
 from logist.agents.reading import parse_reply
+from logist.durations import format_duration
 from logist.errors import InvalidFile, WorkspaceFailed
 from logist.execution import Command, CommandResult, Ended, StreamResult
 from logist.job_state import change
@@ -29,13 +31,16 @@ from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
 from logist.runtime import Interrupted, JobView, Session
 from logist.steering import changed_steering
-from logist.turn_requests import Problem, build_request, standing_problem
+from logist.turn_requests import Problem, build_request, judged_patch, standing_problem
 from logist.unfinished_work import ensure_workspace, keep_work, put_back, record_failure, sessions_after, set_aside
 from logist.version_notices import version_noticed
+from logist.waits import standing_wait
 from logist.workspace_utils import check_evidence_path
 
-#: How often one step's agent is asked when its answers can't be used.
+#: How often one step's agent is asked when its answers can't be used; after one that can't be read once more.
 ANSWER_ATTEMPTS = 3
+#: Seconds: of a patience without bounds no moment is told that no calendar has.
+_LONGEST_TOLD = 1e9
 #: How an answer that can't be used is recorded.
 _FAILURES: dict[str, AttemptFailure] = {"unreadable": "unreadable", "evidence": "evidence", "failed": "failed"}
 
@@ -48,6 +53,8 @@ class _Attempt:
     command: Command
     result: CommandResult
     answer: Answer
+    #: What it was told of an attempt before.
+    told: Problem | None = None
 
 
 def take_turn(session: Session) -> Exited:
@@ -85,7 +92,7 @@ def read_fed_reply(view: JobView, data: bytes, name: str) -> Reply:
 def feed_turn(session: Session, reply: Reply, name: str) -> Exited:
     """Take `reply` as the answer of whose turn it is, without running an agent, and record that it exited."""
     agent, request = build_request(session, standing_problem(session))
-    _lay_out(request, agent.spell(request))
+    _lay_out(session, request, agent.spell(request))
     _record_intent(session, agent, request)
     answer = Answer(reply=reply, kind="reply", source=f"poststep {name}".strip())
     _keep_reply(request, answer)
@@ -101,6 +108,7 @@ def _ask_patiently(session: Session, problem: Problem | None) -> _Attempt:
 
     asked_for = session.runtime.max_wait
     settings = session.manifest.job.roles.of(session.manifest.next_role)
+    max_wait = settings.max_wait if asked_for is None else asked_for
 
     def ask() -> _Attempt:
         nonlocal problem
@@ -113,13 +121,21 @@ def _ask_patiently(session: Session, problem: Problem | None) -> _Attempt:
     def later(made: _Attempt) -> Later | None:
         return None if _overspent(session, made) else _later(made)
 
-    return ask_patiently(
+    made = ask_patiently(
         ask,
         later,
-        max_wait=settings.max_wait if asked_for is None else asked_for,
+        max_wait=max_wait - _resume_wait(session, max_wait),
         before_wait=note,
         sleep=lambda seconds: _wait(session, seconds),
     )
+    given_up = later(made)
+    return made if given_up is None or not given_up.by_provider else _waited_for(made, max_wait)
+
+
+def _waited_for(made: _Attempt, max_wait: float) -> _Attempt:
+    """The attempt, with how long its provider was waited for at the most."""
+    told = f"it is waited for {format_duration(max_wait)} at most: `logist job run --max-wait` waits longer"
+    return replace(made, answer=replace(made.answer, problem=f"{made.answer.problem}; {told}"))
 
 
 def _overspent(session: Session, made: _Attempt) -> bool:
@@ -132,6 +148,31 @@ def _later(made: _Attempt) -> Later | None:
     if answer.kind != "transient":
         return None
     return Later(by_provider=answer.outcome in LATER, after=answer.retry_after)
+
+
+def _resume_wait(session: Session, patience: float) -> float:
+    """Wait for what is left of a wait that an earlier run was stopped in, and return the seconds.
+
+    More than `patience` allows is not waited at all: somebody wants it asked now, or the wall clock was set back.
+    """
+    now = session.runtime.clock.now()
+    manifest = session.manifest
+    wait = standing_wait(session.paths, manifest, now)
+    if wait is None or wait.left(now) > patience:
+        return 0.0
+    session.emit(
+        events.WaitResumed(
+            job_id=session.job_id,
+            step=manifest.step + 1,
+            role=manifest.next_role,
+            agent=manifest.job.roles.of(manifest.next_role).agent,
+            detail=wait.why,
+            retry_in=wait.left(now),
+            retry_at=wait.until,
+        )
+    )
+    _wait(session, wait.left(now))
+    return wait.left(now)
 
 
 def _wait(session: Session, seconds: float) -> None:
@@ -153,7 +194,9 @@ def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
     command = agent.spell(request)
     # Before it runs: it may leave files of its own kind.
     biased = _steered_by_the_work(session, agent, request.role)
-    _lay_out(request, command)
+    if isinstance(agent, Marking) and agent.marks:
+        session.workspace.leave_out(agent.marks, f"left by {agent.name}, no part of the work")
+    _lay_out(session, request, command)
     _record_intent(session, agent, request)
     tell_start(session, request.step, request.attempt, request.role, agent.name, request.step_dir / "stdout.log")
 
@@ -204,7 +247,7 @@ def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
     _keep_reply(request, answer)
     if answer.kind == "transient":
         put_back(session, keep_work(session, request.step, request.attempt))
-    return _Attempt(request, command, result, answer)
+    return _Attempt(request, command, result, answer, problem)
 
 
 def _steered_by_the_work(session: Session, agent: Agent, role: Role) -> str | None:
@@ -253,8 +296,11 @@ def _record_intent(session: Session, agent: Agent, request: OneshotRequest) -> N
     )
 
 
-def _lay_out(request: OneshotRequest, command: Command) -> None:
-    """The step's folder, and an empty reply folder: nothing that an earlier process left there can be a reply."""
+def _lay_out(session: Session, request: OneshotRequest, command: Command) -> None:
+    """The step's folder, and an empty reply folder: nothing that an earlier process left there can be a reply.
+
+    What the prompt of a supervisor leaves out of the diff is put beside the reply: it may not look elsewhere.
+    """
     folder = request.reply_file.parent
     try:
         request.step_dir.mkdir(parents=True, exist_ok=True)
@@ -267,6 +313,8 @@ def _lay_out(request: OneshotRequest, command: Command) -> None:
         }
         (request.step_dir / "command.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
         _empty_folder(folder)
+        if request.diff_file is not None:
+            request.diff_file.write_bytes(judged_patch(session).data)
     except OSError as error:
         raise WorkspaceFailed(
             f"the files of step {request.step} could not be written: {error}",
@@ -367,7 +415,8 @@ def _own_verdict(made: _Attempt, asked: int, *, overspent: bool) -> ReasonCode |
         return ReasonCode.AGENT_TIMEOUT
     if made.answer.kind in ("transient", "blocked") or made.result.program_missing:
         return ReasonCode.AGENT_FAILED
-    if asked < ANSWER_ATTEMPTS:
+    repaired = made.answer.kind == "unreadable" and made.told is not None and made.told.kind == "unreadable"
+    if asked < ANSWER_ATTEMPTS and not repaired:
         return None
     codes = {"evidence": ReasonCode.EVIDENCE_INVALID, "failed": ReasonCode.AGENT_FAILED}
     return codes.get(made.answer.kind, ReasonCode.REPLY_UNREADABLE)
@@ -422,7 +471,9 @@ def _sha256(text: str) -> str:
 
 
 def _describe(answer: Answer) -> str:
-    received = plain_text(answer.received).strip()
+    """What was wrong, with what was received; where a provider refused that is no use to anybody but in the log."""
+    is_refused = answer.kind == "blocked" or answer.outcome in LATER
+    received = "" if is_refused else plain_text(answer.received).strip()
     problem = answer.problem or "it gave no usable answer"
     return f"{problem}\nReceived:\n{received}" if received else problem
 
@@ -430,6 +481,7 @@ def _describe(answer: Answer) -> str:
 def _record_failure(session: Session, made: _Attempt, problem: Problem, *, retry_in: float | None) -> None:
     request = made.request
     answer = made.answer
+    retry_at = _moment_in(session, retry_in) if retry_in else None
     record_failure(
         session,
         request.step,
@@ -440,6 +492,7 @@ def _record_failure(session: Session, made: _Attempt, problem: Problem, *, retry
         usage=answer.usage,
         # A session would remember work that was put back.
         known=None if answer.kind == "transient" else answer.session,
+        retry_at=retry_at,
     )
     session.emit(
         events.AttemptFailed(
@@ -449,5 +502,10 @@ def _record_failure(session: Session, made: _Attempt, problem: Problem, *, retry
             kind=problem.kind,
             detail=problem.detail,
             retry_in=retry_in,
+            retry_at=retry_at,
         )
     )
+
+
+def _moment_in(session: Session, seconds: float) -> datetime:
+    return session.runtime.clock.now() + timedelta(seconds=min(seconds, _LONGEST_TOLD))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from logist import decision
 from logist.errors import WorkspaceFailed
 from logist.job_state import change
@@ -54,8 +56,12 @@ def record_failure(
     salvage: str | None = None,
     usage: Usage | None = None,
     known: AgentSession | None = None,
+    retry_at: datetime | None = None,
 ) -> None:
-    """Record that an attempt came to nothing, in seconds of `duration`; `known` is the session that may go on."""
+    """Record that an attempt came to nothing, in seconds of `duration`.
+
+    `known` is the session that may go on, `retry_at` until when the next attempt is held back.
+    """
     role = session.manifest.next_role
     spent = decision.add_usage(session.manifest.spent, duration, usage or Usage())
     session.job.record(
@@ -66,6 +72,7 @@ def record_failure(
             detail=detail,
             salvage=salvage,
             duration=round(duration, 3),
+            retry_at=retry_at,
             change=change(attempt=attempt, spent=spent, **sessions_after(session, role, known)),
         )
     )

@@ -39,6 +39,7 @@ def test_agents_are_listed_with_their_programs(stage: Stage) -> None:
         "origin": "built in",
         "program": "claude",
         "path": str(stage.folder / "claude"),
+        "problem": None,
     }
     assert listed["playbook"]["program"] is None
     lines = logist("agent", "list").stdout.splitlines()
@@ -50,6 +51,27 @@ def test_an_agent_of_the_configuration_goes_before_a_known_one(stage: Stage, tmp
     (tmp_path / "logist.toml").write_text('[agents.claude]\nargv = ["true"]\n', encoding="utf-8")
     listed = {agent["name"]: agent for agent in json.loads(logist("agent", "list", "--json").stdout)}
     assert (listed["claude"]["origin"], listed["claude"]["program"]) == ("configuration", None)
+
+
+def test_an_agent_of_a_package_that_can_t_be_loaded_is_listed_with_why(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = tmp_path / "site" / "broken_agents-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-agents\nVersion: 1.0\n", encoding="utf-8")
+    (facts / "entry_points.txt").write_text("[logist.agents]\nparrot = no_such_module:parrot\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(facts.parent))
+    why = "the agent parrot could not be loaded: ModuleNotFoundError: No module named 'no_such_module'"
+    listed = {agent["name"]: agent for agent in json.loads(logist("agent", "list", "--json").stdout)}
+    assert listed["parrot"] == {
+        "name": "parrot",
+        "origin": "broken-agents",
+        "program": None,
+        "path": None,
+        "problem": why,
+    }
+    [parrot] = [line for line in logist("agent", "list").stdout.splitlines() if line.startswith("parrot ")]
+    assert parrot.endswith(why)
 
 
 def test_an_agent_shows_how_it_is_asked(stage: Stage) -> None:
@@ -96,7 +118,8 @@ def test_an_agent_that_answers_is_told_with_its_version_and_cost(stage: Stage) -
     done = logist("agent", "check", "claude:small", "--json")
     facts = json.loads(done.stdout)
     assert done.returncode == 0
-    assert (facts["version"], facts["outcome"], facts["cost"]) == ("2.1.197", "reply", 0.01)
+    assert (facts["version"], facts["outcome"]) == ("2.1.197", "reply")
+    assert (facts["cost"], facts["cost_is"]) == (0.01, "billed")
     [call] = stage.calls
     assert call["argv"][call["argv"].index("--model") + 1] == "small"
 
@@ -105,7 +128,16 @@ def test_an_agent_that_does_not_answer_is_told_with_why(stage: Stage) -> None:
     stage.plays({"events": [refused(401, "Invalid API key")], "exit_code": 1})
     done = logist("agent", "check", "claude")
     assert done.returncode == 78
-    assert "auth: Invalid API key" in done.stderr
+    assert "auth: Invalid API key; log in once with `claude`, or set ANTHROPIC_API_KEY" in done.stderr
+    assert "outcome       auth" in done.stdout
+
+
+def test_an_estimated_cost_is_told_as_such_and_a_missing_reply_is_not_ok(stage: Stage) -> None:
+    stage.plays({"events": [result("Hello!", total_cost_usd=None)]})
+    done = logist("agent", "check", "claude:claude-sonnet-4-5")
+    assert done.returncode == 78
+    assert "outcome       unreadable" in done.stdout
+    assert "cost is       estimated" in done.stdout
 
 
 def test_a_check_that_asks_nothing_costs_nothing(stage: Stage) -> None:

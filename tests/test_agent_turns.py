@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,15 @@ from logist.console.card import card_text
 from logist.errors import ExitCode
 from logist.events import AttemptFailed
 from logist.job_report import build_report
+from logist.models.config import Config
 from logist.models.history import AttemptFailed as AttemptFailedRecord
 from logist.models.history import Exited
-from logist.models.manifest import Budget, Phase, ReasonCode, Role, RoleSettings
+from logist.models.manifest import Budget, Phase, ReasonCode, Role, Roles, RoleSettings, SourceKind
 from logist.models.usage import Counted, Usage, latest, used_since
+from logist.next_commands import next_commands
 from logist.runtime import Runtime
+from logist.turn_requests import step_token
+from logist.workspace_creation import SourceRequest
 
 CLAUDE = RoleSettings(agent="claude")
 DONE = {"action": "COMPLETED"}
@@ -75,7 +79,11 @@ def test_a_supervisor_that_left_its_reply_in_a_file_alone_is_told_where_it_belon
     stage.plays({"events": [result("see the file")], "reply": DONE}, {"events": [result(SAYS_DONE)]})
     stage.jobs.create(worker="true", supervisor=CLAUDE)
     stage.jobs.run_to(ExitCode.SUCCESS)
-    assert "a reply file does not count" in stage.calls[1]["prompt"]
+    first, second = stage.calls
+    assert "a reply file does not count" in second["prompt"]
+    for call in (first, second):
+        assert "reply-0002" not in call["prompt"]
+        assert "end your final message with your reply" in call["prompt"]
 
 
 def test_a_reply_that_can_t_be_read_is_asked_for_alone_in_the_same_session(stage: Stage) -> None:
@@ -89,15 +97,55 @@ def test_a_reply_that_can_t_be_read_is_asked_for_alone_in_the_same_session(stage
     assert len(second["prompt"]) < len(first["prompt"])
 
 
-def test_a_session_that_counts_all_its_cost_is_charged_for_what_is_new(stage: Stage) -> None:
+def test_a_reply_alone_is_asked_for_in_the_session_even_where_each_attempt_is_fresh(stage: Stage) -> None:
+    stage.plays({"events": [result("I think I am done.")]}, {"events": [result(SAYS_DONE)]})
+    stage.jobs.create(worker=RoleSettings(agent="claude", session="fresh"), supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    assert stage.calls[1]["argv"][-2:] == ["--resume", "s-1"]
+    assert "Do it well" not in stage.calls[1]["prompt"]
+
+
+def test_a_reply_alone_is_asked_for_once(stage: Stage) -> None:
+    stage.plays({"events": [result("I think I am done.")]})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.code is ReasonCode.REPLY_UNREADABLE
+    assert len(stage.calls) == 2
+
+
+def test_a_session_that_is_gone_costs_no_chance_to_put_a_reply_right(stage: Stage) -> None:
+    gone = result("No conversation found with session ID: s-1", session="s-9", is_error=True)
+    stage.plays({"events": [result("I am done.")]}, {"events": [gone]}, {"events": [result()], "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    assert ["--resume" in call["argv"] for call in stage.calls] == [False, True, False]
+    assert "Do it well" in stage.calls[2]["prompt"]
+
+
+def test_a_reply_with_another_attempts_token_is_asked_for_with_the_new_one_alone(stage: Stage) -> None:
+    stage.plays({"events": [result()], "reply": {**DONE, "token": "f" * 16}}, {"events": [result()], "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    repair = stage.calls[1]["prompt"]
+    assert "given for another attempt" in repair
+    assert step_token(manifest.seed, 1, 1) not in repair
+    assert f'"token": "{step_token(manifest.seed, 1, 2)}"' in repair
+
+
+@pytest.mark.parametrize(("version", "cost", "tokens"), [("2.1.329", 0.03, 260), ("2.1.197", 0.04, 390)])
+def test_a_session_that_counts_all_its_cost_is_charged_for_what_is_new(
+    stage: Stage, version: str, cost: float, tokens: int
+) -> None:
+    started = {"type": "system", "subtype": "init", "claude_code_version": version}
+    # Of both steps in the newer version; with those of a subagent in the older one.
+    counted = {"inputTokens": 200, "cacheReadInputTokens": 40, "outputTokens": 20}
+    told = {"total_cost_usd": 0.03, "modelUsage": {"sonnet": counted}}
     stage.plays(
-        {"events": [result(total_cost_usd=0.01)], "reply": DONE},
-        {"events": [result(total_cost_usd=0.03)], "reply": DONE},
+        {"events": [started, result(total_cost_usd=0.01)], "reply": DONE},
+        {"events": [started, result(**told)], "reply": DONE},
     )
     stage.jobs.create(worker=CLAUDE, supervisor=by_turn(say("RETRY", "again"), say("COMPLETED")))
     manifest = stage.jobs.run_to(ExitCode.SUCCESS)
-    # 0.01 and 0.02; tokens are counted for each process.
-    assert (manifest.spent.cost, manifest.spent.tokens) == (0.03, 260)
+    assert (manifest.spent.cost, manifest.spent.tokens) == (cost, tokens)
     assert (manifest.spent.estimated_cost, manifest.spent.unpriced) == (0.0, 0)
 
 
@@ -197,7 +245,27 @@ def test_a_wait_that_is_longer_than_the_role_allows_is_told_at_once(stage: Stage
     manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
     assert (manifest.reason.code, len(stage.calls)) == (ReasonCode.AGENT_FAILED, 1)
     assert "rate_limited: 5-hour limit reached" in manifest.reason.sentence
-    assert re.search(r"worth trying again in (3h|2h5\dm)", manifest.reason.sentence)
+    # The clock stands at midnight: what is told of it is still true when it is read.
+    assert "(worth trying again at 2030-01-01 03:00 UTC)" in manifest.reason.sentence
+    assert "it is waited for 15m at most: `logist job run --max-wait` waits longer" in manifest.reason.sentence
+
+
+def test_what_is_refused_for_good_is_told_without_raw_output_and_tried_again_without_guidance(stage: Stage) -> None:
+    stage.plays({"events": [refused(401, "Invalid API key")], "exit_code": 1})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    manifest = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    told = "worker claude: auth: Invalid API key; log in once with `claude`, or set ANTHROPIC_API_KEY"
+    assert manifest.reason.sentence == told
+    assert next_commands(manifest)[0].command == "logist job resolve job --retry"
+    [kept] = stage.jobs.store.paths("job").steps.glob("*/reply.json")
+    assert "api_error_status" in json.loads(kept.read_text(encoding="utf-8"))["received"]
+
+
+def test_a_wait_that_no_calendar_has_is_not_told_as_a_moment(stage: Stage) -> None:
+    stage.plays({"events": [refused(429, "rate limit, try again in 999999999 weeks")], "exit_code": 1})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    sentence = stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.sentence
+    assert "try again in 999999999 weeks; it is waited for 15m at most" in sentence
 
 
 def test_a_program_that_is_killed_after_long_waits_for_its_provider_is_tried_again(stage: Stage) -> None:
@@ -252,6 +320,23 @@ def test_work_that_is_taken_back_takes_the_session_with_it(
     assert "--resume" not in stage.calls[2]["argv"]
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_file_of_its_own_that_a_program_leaves_is_no_evidence_unless_it_was_tracked(
+    stage: Stage, tmp_path: Path, tracked: bool
+) -> None:
+    mark = ".claude/settings.local.json"
+    source = tmp_path / "source"
+    (source / ".claude").mkdir(parents=True)
+    (source / (mark if tracked else ".claude/settings.json")).write_text("{}\n", encoding="utf-8")
+    stage.plays({"events": [result()], "write": {mark: '{"new": 1}\n', "work.txt": "right"}, "reply": DONE})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"), source=SourceRequest(SourceKind.FOLDER, source))
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    changed = stage.jobs.git("diff", "--name-only", manifest.baseline, "logist/job").split()
+    assert changed == ([mark, "work.txt"] if tracked else ["work.txt"])
+    assert any(mark in left for left in manifest.left_out) is not tracked
+    assert (stage.jobs.workspace() / mark).read_text(encoding="utf-8") == '{"new": 1}\n'
+
+
 def test_a_session_is_gone_on_with_after_a_human_sent_the_job_on(stage: Stage) -> None:
     stage.plays({"events": [result()], "reply": {"action": "STUCK"}}, {"events": [result()], "reply": DONE})
     stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
@@ -261,6 +346,38 @@ def test_a_session_is_gone_on_with_after_a_human_sent_the_job_on(stage: Stage) -
     again = stage.calls[1]
     assert "--resume" in again["argv"]
     assert "use the other library" in again["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("worker", "model", "resumes"),
+    [("claude:opus", "opus", False), ("claude:sonnet", "sonnet", True), ("claude", "sonnet", True)],
+)
+def test_a_session_is_gone_on_with_by_the_same_model_alone(
+    stage: Stage, worker: str, model: str, resumes: bool
+) -> None:
+    stage.plays({"events": [result()], "reply": {"action": "STUCK"}}, {"events": [result()], "reply": DONE})
+    sonnet = RoleSettings(agent="claude", model="sonnet")
+    stage.jobs.create(worker=sonnet, supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    stage.jobs.config = Config(roles=Roles(worker=sonnet.model_copy(update={"args": ("--verbose",)})))
+    interventions.resolve_retry(stage.jobs.runtime, "job", "", players=interventions.Players(worker=worker))
+    assert bool(stage.jobs.store.load("job").sessions) is resumes
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    argv = stage.calls[1]["argv"]
+    assert ("--resume" in argv) is resumes
+    assert argv[argv.index("--model") + 1] == model
+    assert "--verbose" in argv
+
+
+def test_a_model_that_is_not_there_is_mended_by_the_command_that_the_status_names(stage: Stage) -> None:
+    stage.plays({"events": [refused(404, "no such model")]}, {"events": [result()], "reply": DONE})
+    stage.jobs.create(worker=RoleSettings(agent="claude", model="nope"), supervisor=say("COMPLETED"))
+    stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    named = [command.command for command in build_report(stage.jobs.store, "job").next_commands]
+    assert "logist job resolve job --retry --worker AGENT:MODEL" in named
+    interventions.resolve_retry(stage.jobs.runtime, "job", "", players=interventions.Players(worker="claude:opus"))
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    assert [call["argv"][call["argv"].index("--model") + 1] for call in stage.calls] == ["nope", "opus"]
 
 
 def test_work_that_changed_nothing_is_not_done_where_a_change_is_required(stage: Stage) -> None:

@@ -21,6 +21,7 @@ from pytest_mock import MockerFixture
 
 from logist import __version__
 from logist.cli import LazyGroup, cli, run
+from logist.interventions import SAME_PLAYERS, Players
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -438,6 +439,28 @@ def test_an_intervention_ends_in_a_cancel(project: Project, waiting: Callable[..
     assert "CANCELED" in shown.err
 
 
+def test_who_plays_a_role_is_changed_with_an_answer(project: Project, waiting: Callable[..., Outcome]) -> None:
+    before = project.manifest()
+    for options, told in (
+        (["--worker", "fake"], "add --retry"),
+        (["--approve", "--worker", "fake"], "--approve ends the job"),
+        (["--cancel", "--supervisor", "fake"], "--cancel ends the job"),
+        (["--retry", "--worker", "command:"], "nothing follows command:"),
+    ):
+        assert told in waiting("job", "resolve", *options, code=2).err
+    refused = waiting("job", "resolve", "--retry", "--worker", "nobody", code=78).err
+    assert ("there is no agent nobody" in refused, refused.count("\n")) == (True, 2)
+    assert project.manifest() == before
+    waiting("job", "resolve", "--retry", "--worker", "command:echo two > work.txt", "--supervisor", "command:true")
+    roles = waiting("job", "status", "--json").json["roles"]
+    assert (roles["worker"]["argument"], roles["supervisor"]["argument"]) == ("echo two > work.txt", "true")
+    shown = waiting("job", "status").out
+    assert "Roles      worker command:echo two > work.txt   supervisor command:true\n" in shown
+    assert "supervisor: agent fake → command, argument none → true" in waiting("job", "history").out
+    waiting("job", "run", "-q")
+    assert project.manifest()["status"] == "SUCCESS"
+
+
 def test_a_raised_budget_alone_sends_the_job_on(project: Project, invoke: Callable[..., Outcome]) -> None:
     project.play(worker="reply COMPLETED done", supervisor="reply COMPLETED fine")
     invoke("job", "create", "--id", "job", "-o", "Write", "--steps", "1")
@@ -465,13 +488,14 @@ def test_a_finished_job_is_run_again_from_its_baseline_or_from_a_step(project: P
 @pytest.mark.parametrize(
     ("options", "function", "expected"),
     [
-        (["-r", "-m", "Two."], "resolve_retry", ("job", "Two.", {})),
-        (["--retry"], "resolve_retry", ("job", "", {})),
+        (["-r", "-m", "Two."], "resolve_retry", ("job", "Two.", {}, SAME_PLAYERS)),
+        (["--retry", "--worker", "claude:opus"], "resolve_retry", ("job", "", {}, Players(worker="claude:opus"))),
         (["-a", "-m", "fine"], "resolve_approve", ("job", "fine")),
-        (["-c", "--add-retries", "2"], "resolve_continue", ("job", "", {"retries": 2})),
-        (["-w", "3", "--add-time", "1h30m"], "resolve_rewind", ("job", 3, "", {"time": 5400.0})),
+        (["-c", "--add-retries", "2"], "resolve_continue", ("job", "", {"retries": 2}, SAME_PLAYERS)),
+        (["-w", "3", "--add-time", "1h30m"], "resolve_rewind", ("job", 3, "", {"time": 5400.0}, SAME_PLAYERS)),
         (["-x"], "resolve_cancel", ("job", "")),
-        (["--add-steps", "4", "--add-cost", "0.5"], "add_budget", ("job", {"steps": 4, "cost": 0.5}, "")),
+        (["--add-steps", "4", "--add-cost", "0.5"], "add_budget", ("job", {"steps": 4, "cost": 0.5}, "", SAME_PLAYERS)),
+        (["--add-steps", "4", "--supervisor", "me"], "add_budget", ("job", {"steps": 4}, "", Players(None, "me"))),
     ],
 )
 def test_each_decision_is_one_call_of_the_library(

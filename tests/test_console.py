@@ -37,7 +37,7 @@ from logist.job_list import JobRow, Runner
 from logist.job_report import BudgetLine, ChangedFile, JobReport, Places, Words
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.history import Committed, HistoryEntry, ProcessRecord, Started, Transition
-from logist.models.manifest import CheckResult, Reason, ReasonCode, Role, Source, Verdict
+from logist.models.manifest import CheckResult, Reason, ReasonCode, Role, RoleSettings, Source, Verdict
 from logist.models.usage import Usage
 from logist.next_commands import NextCommand
 from logist.step_summaries import StepSummary
@@ -130,6 +130,7 @@ STUCK = JobReport(
     phase_count=2,
     phase_name="guard",
     next_role=Role.WORKER,
+    roles={Role.WORKER: RoleSettings(agent="claude", model="opus"), Role.SUPERVISOR: RoleSettings(agent="codex")},
     step=6,
     attempt=0,
     line=1,
@@ -199,6 +200,7 @@ Changed    3 files  +27 -6  since the baseline 3f2c9ab
            A logo.png           binary
 Checks     ✓ pytest   ✗ ruff (exit 1)   ✗ mypy (did not finish, not required)
 Evidence   logist/fix-login at b2e6f04 in /p/fix-login/repo.git
+Roles      worker claude:opus   supervisor codex
 Phase      1 of 2: guard
 Budget     steps 6/12   time 26m/30m   retries 3/3 used up   cost $0.44
 Workspace  /p/fix-login/workspace
@@ -243,6 +245,7 @@ Changed    3 files  +27 -6  since the baseline 3f2c9ab
            A logo.png           binary
 Checks     ✓ pytest   ✗ ruff (exit 1)   ✗ mypy (did not finish, not required)
 Evidence   logist/fix-login at b2e6f04 in /p/fix-login/repo.git
+Roles      worker claude:opus   supervisor codex
 Phase      1 of 2: guard
 Budget     steps 6/12   time 26m/30m   retries 3/3 used up   cost $0.44
 Workspace  /p/fix-login/workspace
@@ -290,6 +293,7 @@ Changed    3 files  +27 -6  since the baseline 3f2c9ab
            A logo.png           binary
 Checks     ✓ pytest   ✗ ruff (exit 1)   ✗ mypy (did not finish, not required)
 Evidence   logist/fix-login at b2e6f04 in /p/fix-login/repo.git
+Roles      worker claude:opus   supervisor codex
 Phase      1 of 2: guard
 Budget     steps 6/12   time 26m/30m   retries 3/3 used up   cost $0.44
 Workspace  /p/fix-login/workspace
@@ -321,6 +325,7 @@ Changed    3 files  +27 -6  since the baseline 3f2c9ab
            A docs/auth.md       +8 -0
            A logo.png           binary
 Evidence   logist/fix-login at b2e6f04 in /p/fix-login/repo.git
+Roles      worker claude:opus   supervisor codex
 Phase      1 of 2: guard
 Budget     steps 6/12   time 26m/30m   retries 3/3 used up   cost $0.44
 Workspace  /p/fix-login/workspace
@@ -667,11 +672,12 @@ def over(sentence: str = "the supervisor said STUCK") -> events.JobFinished:
     return events.JobFinished(**JOB, status=waiting, reason=stuck, step=2, head="b" * 40, exit_code=3)
 
 
+LATER = NOW + timedelta(seconds=2)
 RUN: tuple[Event, ...] = (
     moved(Trigger.START, JobStatus.PENDING, JobStatus.RUNNING, "a runner took the job"),
     started(1),
     output("Edit login.py\n"),
-    events.AttemptFailed(**JOB, step=1, attempt=1, kind="transient", detail="429 busy", retry_in=2.0),
+    events.AttemptFailed(**JOB, step=1, attempt=1, kind="transient", detail="429 busy", retry_in=2.0, retry_at=LATER),
     started(1, attempt=2),
     events.CheckFinished(**JOB, step=1, result=RED),
     finished(1, Role.WORKER, Verdict.COMPLETED, "done", checks=(RED,)),
@@ -767,8 +773,8 @@ def test_a_plain_run_is_one_line_an_event() -> None:
             "PENDING → RUNNING: a runner took the job  "
             "type=job.state job=fix-login trigger=start before=PENDING after=RUNNING reason=step_done",
             "step 1 worker claude begins, phase main  type=step.started job=fix-login step=1 role=worker agent=claude",
-            "step 1 attempt 1 failed (transient, again in 2s): “429 busy”  "
-            "type=step.attempt_failed job=fix-login step=1 attempt=1 kind=transient",
+            "step 1 attempt 1 failed (transient), waits until 14:22:05 (2s left): “429 busy”  "
+            "type=step.attempt_failed job=fix-login step=1 attempt=1 kind=transient retry_at=2026-11-21T14:22:05.000Z",
             "step 1 worker claude begins (attempt 2), phase main  "
             "type=step.started job=fix-login step=1 role=worker agent=claude",
             "check ruff failed with exit code 1  type=check.finished job=fix-login step=1 check=ruff passed=false",
@@ -918,7 +924,7 @@ def test_a_live_run_leaves_its_lines_and_takes_its_footer_away(terminal: Termina
 
     assert "\n".join(terminal.screen()).rstrip("\n").splitlines() == [
         "14:22:03  PENDING → RUNNING  a runner took the job",
-        "14:22:03  step 1   attempt 1 failed (transient, again in 2s)  “429 busy”",
+        "14:22:03  step 1   attempt 1 failed (transient), waits until 14:22:05 (2s left)  “429 busy”",
         "14:22:03  step 1   check      ✗ ruff failed with exit code 1",
         "14:22:03  step 1   worker     claude    ✓ COMPLETED     41s   $0.11  2 files   1a1a1a1  1 red check",
         "14:22:03  stopping after this step. Press Ctrl-C again to stop it now",
@@ -971,6 +977,53 @@ def test_the_keys_and_the_log_are_named_until_a_stop_is_asked_for(terminal: Term
     assert before == " ^C stop after this step   ^C^C stop now   logs: steps/0003-worker/stdout.log"
     assert after == " stopping now; unfinished work is kept, and `run` goes on later. Once more: exit at once"
     assert shown, "the third Ctrl-C kills the process: the cursor must be there by then"
+
+
+def busy(seconds: float) -> dict[str, object]:
+    """What a wait of so many seconds is told with."""
+    until = NOW + timedelta(seconds=seconds)
+    return {"detail": "rate_limited: 429 busy\nReceived:\nlots", "retry_in": seconds, "retry_at": until}
+
+
+def test_the_footer_says_until_when_it_is_waited_and_how_long_that_is(terminal: Terminal) -> None:
+    clock = FakeClock(NOW)
+    reporter = live(terminal, clock)
+    reporter.emit(started(3))
+    reporter.emit(events.AttemptFailed(**JOB, step=3, attempt=1, kind="transient", **busy(720.0)))
+    clock.advance(60)
+    reporter.emit(events.Notice(**JOB, message="hm"))
+    waiting = "\n".join(terminal.screen())
+    reporter.emit(started(3, attempt=2))
+    asking = terminal.screen()
+    reporter.close()
+
+    assert "worker · claude · waits until 14:34:03 (11m left): rate_limited: 429 busy" in waiting
+    assert "quiet" not in waiting
+    assert "waits until 14:34:03 (11m left)" not in "\n".join(asking[-8:])
+
+
+def test_a_wait_that_goes_on_is_shown_before_any_step_begins(terminal: Terminal) -> None:
+    resumed = events.WaitResumed(**JOB, step=1, role=Role.WORKER, agent="claude", **busy(300.0))
+    words = "step 1 worker claude waits until 14:27:03 (5m left): “rate_limited: 429 busy Received: lots”"
+    clock = FakeClock(NOW)
+    reporter = live(terminal, clock)
+    reporter.emit(resumed)
+    clock.advance(100)
+    reporter.emit(events.Notice(**JOB, message="hm"))
+    rows = terminal.screen()
+    reporter.close()
+
+    assert f"14:22:03  {words}" in rows
+    assert " RUNNING  fix-login  waits until 14:27:03 (3m20s left): rate_limited: 429 busy" in rows
+    assert plain_run((resumed,)).endswith(
+        f"  {words}  type=step.wait_resumed job=fix-login step=1 role=worker agent=claude"
+        " retry_at=2026-11-21T14:27:03.000Z\n"
+    )
+
+
+def test_a_wait_into_another_day_is_told_with_the_date() -> None:
+    failed = events.AttemptFailed(**JOB, step=3, attempt=1, kind="transient", **busy(86_400.0))
+    assert "waits until 2026-11-22 14:22 (1d left)" in plain_run((failed,))
 
 
 def test_a_silent_agent_is_told(terminal: Terminal) -> None:

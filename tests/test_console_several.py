@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from test_console import (
@@ -107,6 +108,21 @@ def test_the_footer_has_a_row_for_each_running_job_and_none_for_one_that_is_over
         " ^C each job stops after its step   ^C^C stop now",
     ]
     assert [row.split()[0] for row in one[2:] if row] == ["b", "^C"]
+
+
+def test_a_job_that_waits_says_until_when_in_its_row(terminal: Terminal) -> None:
+    told = {"detail": "rate_limited: 429", "retry_in": 90.0, "retry_at": NOW + timedelta(seconds=90)}
+    clock = FakeClock(NOW)
+    reporter = live(terminal, clock)
+    reporter.emit(of("a", started(3)))
+    reporter.emit(events.AttemptFailed(job_id="a", step=3, attempt=1, kind="transient", **told))
+    reporter.emit(events.WaitResumed(job_id="b", step=1, role=Role.WORKER, agent="claude", **told))
+    clock.advance(30)
+    reporter.emit(events.Notice(job_id="a", message="hm"))
+    rows = terminal.screen()
+    reporter.close()
+    assert any(" a  step 3  worker · claude · waits until 14:23:33 (1m left): rate_limited" in row for row in rows)
+    assert " b  waits until 14:23:33 (1m left): rate_limited: 429" in rows
 
 
 def test_lines_that_stay_say_their_job(terminal: Terminal) -> None:

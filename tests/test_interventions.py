@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from jobs import Jobs, by_turn, say
 
+from logist.console.records import history_lines
 from logist.deliveries import deliver_branch, deliver_bundle, deliver_patch
-from logist.errors import ExitCode, LogistError, UsageProblem, WrongState
+from logist.errors import AgentUnavailable, ExitCode, LogistError, UsageProblem, WrongState
 from logist.interventions import (
     BudgetIncrease,
+    Players,
     add_budget,
     cancel_job,
     rerun_job,
@@ -23,9 +25,12 @@ from logist.interventions import (
     resolve_rewind,
     restep_job,
 )
+from logist.job_report import build_report
 from logist.lifecycle import JobStatus
-from logist.models.history import Resolution
-from logist.models.manifest import Budget, Check, Phase, ReasonCode, Role, SourceKind
+from logist.models.config import Config
+from logist.models.history import Committed, Resolution
+from logist.models.manifest import Budget, Check, Phase, ReasonCode, Role, Roles, RoleSettings, SourceKind
+from logist.runtime import Runtime
 from logist.stop_requests import request
 from logist.workspace_creation import SourceRequest
 
@@ -212,6 +217,106 @@ def test_a_decision_in_the_wrong_state_says_what_is_possible(jobs: Jobs, decide:
     assert refused.value.exit_code is ExitCode.WRONG_STATE
     assert "logist job rerun job" in refused.value.hint
     assert jobs.store.load("job") == before
+
+
+# --- other players -------------------------------------------------------------------------------------------------
+
+
+def told(jobs: Jobs) -> str:
+    """The last record in words, as `job history` prints it."""
+    [*_, entry] = jobs.store.history("job")
+    [*_, row] = history_lines([entry], None)
+    return "".join(span.text for span in row)
+
+
+def test_another_worker_takes_the_step_that_the_first_one_could_not(jobs: Jobs) -> None:
+    jobs.create(worker="exit 1", supervisor=say("COMPLETED"))
+    jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
+    jobs.config = Config(roles=Roles(worker=RoleSettings(timeout=60.0, max_wait=5.0)), env=("KEPT",))
+    resolve_retry(jobs.runtime, "job", "", players=Players(worker="command:echo $LOGIST_TURN > work.txt"))
+
+    roles = jobs.store.load("job").job.roles
+    made = RoleSettings(
+        agent="command", argument="echo $LOGIST_TURN > work.txt", timeout=60.0, max_wait=5.0, env=("KEPT",)
+    )
+    assert (roles.worker, roles.supervisor.argument) == (made, say("COMPLETED"))
+    said = jobs.records()[-1]
+    assert isinstance(said, Resolution)
+    [changed] = said.role_changes
+    assert (changed.role, changed.before.argument, changed.after) == (Role.WORKER, "exit 1", made)
+    assert "worker: argument exit 1 → echo $LOGIST_TURN > work.txt, timeout 30m → 1m" in told(jobs)
+    assert build_report(jobs.store, "job").roles[Role.WORKER] == made
+    jobs.run_to(ExitCode.SUCCESS)
+    # It is another player: this was its first turn.
+    assert jobs.git("show", "logist/job:work.txt") == "1\n"
+
+
+def test_a_playbook_stands_in_for_the_supervisor(jobs: Jobs, tmp_path: Path) -> None:
+    stuck_job(jobs)
+    playbook = tmp_path / "judge.toml"
+    playbook.write_text('[[supervisor]]\naction = "COMPLETED"\nsummary = "as scripted"\n', encoding="utf-8")
+    add_budget(jobs.runtime, "job", BudgetIncrease(steps=3), players=Players(supervisor=f"playbook:{playbook}"))
+    manifest = jobs.run_to(ExitCode.SUCCESS)
+    assert manifest.supervisor is not None
+    assert (manifest.supervisor.summary, manifest.budget.steps) == ("as scripted", 33)
+
+
+def test_hand_edits_and_the_next_judge_are_one_record(jobs: Jobs) -> None:
+    stuck_job(jobs)
+    (jobs.workspace() / "work.txt").write_text("by hand\n")
+    resolve_continue(jobs.runtime, "job", "I chose", players=Players(supervisor="command:true"))
+    assert jobs.store.load("job").job.roles.supervisor.argument == "true"
+    last = jobs.records()[-1]
+    assert isinstance(last, Committed)
+    assert [changed.role for changed in last.role_changes] == [Role.SUPERVISOR]
+    assert "I chose; supervisor: argument " in told(jobs)
+    jobs.run_to(ExitCode.SUCCESS)
+
+
+@pytest.mark.parametrize(
+    "go_back", [lambda runtime: rerun_job(runtime, "job"), lambda runtime: restep_job(runtime, "job", 1)]
+)
+def test_going_back_brings_no_former_player_back(jobs: Jobs, go_back: Callable[[Runtime], object]) -> None:
+    stuck_job(jobs)
+    resolve_rewind(jobs.runtime, "job", 1, players=Players(supervisor="command:exit 0"))
+    assert jobs.store.load("job").job.roles.supervisor.argument == "exit 0"
+    go_back(jobs.runtime)
+    assert jobs.store.load("job").job.roles.supervisor.argument == "exit 0"
+
+
+@pytest.mark.parametrize(
+    ("players", "refused"),
+    [
+        (Players(worker="nobody"), AgentUnavailable),
+        (Players(worker="playbook:/nowhere.toml"), AgentUnavailable),
+        (Players(supervisor="Not a name"), UsageProblem),
+        (Players(worker="command:true", supervisor="command:"), UsageProblem),
+    ],
+)
+def test_a_player_that_can_not_play_changes_nothing(jobs: Jobs, players: Players, refused: type[LogistError]) -> None:
+    stuck_job(jobs)
+    (jobs.workspace() / "work.txt").write_text("by hand\n")
+    history = jobs.store.paths("job").history.read_bytes()
+    for answer in (
+        lambda: resolve_retry(jobs.runtime, "job", "", players=players),
+        lambda: resolve_continue(jobs.runtime, "job", "", players=players),
+        lambda: resolve_rewind(jobs.runtime, "job", 0, players=players),
+        lambda: add_budget(jobs.runtime, "job", BudgetIncrease(steps=1), players=players),
+    ):
+        with pytest.raises(refused):
+            answer()
+    assert jobs.store.paths("job").history.read_bytes() == history
+
+
+def test_a_decision_that_died_before_its_manifest_is_whole(jobs: Jobs) -> None:
+    stuck_job(jobs)
+    before = jobs.store.paths("job").manifest.read_bytes()
+    resolve_retry(jobs.runtime, "job", "", BudgetIncrease(steps=1), Players(supervisor="command:true"))
+    jobs.store.paths("job").manifest.write_bytes(before)
+    manifest = jobs.store.load("job")
+    assert (manifest.status, manifest.budget.steps) == (JobStatus.PENDING, 31)
+    assert manifest.job.roles.supervisor.argument == "true"
+    jobs.run_to(ExitCode.SUCCESS)
 
 
 # --- deliveries ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from logist.errors import InvalidFile
 from logist.models.manifest import Check, CheckResult, Role
-from logist.prompts import PromptContext, block, render
+from logist.prompts import REPAIR, PromptContext, block, render
 
 ROLES = [Role.WORKER, Role.SUPERVISOR]
 
@@ -44,6 +44,10 @@ FULL = replace(
     guidance="Use the other library",
     worker_summary="I fixed it",
     changed_files=("a.py", "b.py"),
+    evidence_files=("a.py (12 bytes)",),
+    diff="diff --git a/a.py b/a.py\n",
+    diff_since="this phase began",
+    diff_file=".logist/diff-0003-1.patch",
     baseline="a1b2c3d4e5f6" + "0" * 28,
     problem="the reply is not JSON",
 )
@@ -102,8 +106,28 @@ def test_the_supervisor_is_told_what_changed_and_must_not_change_it() -> None:
     prompt = prompt_for(Role.SUPERVISOR, FULL)
     assert "(a1b2c3d4e5f6)\n\n~~~~text\na.py\nb.py\n~~~~" in prompt
     assert "~~~~text\nI fixed it\n~~~~" in prompt
+    assert "~~~~text\na.py (12 bytes)\n~~~~" in prompt
+    assert "## The diff since this phase began\n" in prompt
+    assert "~~~~diff\ndiff --git a/a.py b/a.py\n~~~~" in prompt
+    assert "`.logist/diff-0003-1.patch`" in prompt
     assert "change no\nfile of the work" in prompt
     assert "(nothing)" in prompt_for(Role.SUPERVISOR, BARE)
+
+
+def test_who_can_not_write_is_told_of_no_reply_file() -> None:
+    for template in (Role.SUPERVISOR, REPAIR):
+        prompt = render(template, replace(BARE, role=Role.SUPERVISOR, reply_by_file=False))
+        assert str(BARE.reply_file) not in prompt
+        assert "write your reply" not in prompt
+        assert "If you can't write" not in prompt
+        assert "end your final message with your reply, in one fenced `json` block" in prompt
+        assert f'"token": "{BARE.token}"' in prompt
+        assert "\n\n\n" not in prompt
+
+
+def test_a_name_in_a_list_has_no_control_characters() -> None:
+    prompt = prompt_for(Role.SUPERVISOR, replace(FULL, changed_files=("A \x1b[2Ja\u202eb.py",)))
+    assert "\nA ab.py\n" in prompt
 
 
 def test_a_long_list_of_files_is_bounded_and_says_so() -> None:

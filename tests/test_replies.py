@@ -65,7 +65,7 @@ def test_a_reply_of_another_step_does_not_count(tmp_path: Path, reply_file: Path
     reading = read_reply_file(tmp_path, reply_file, TOKEN)
     assert reading is not None
     assert reading.reply is None
-    assert reading.problem == f"the reply carries another step's token: this step's is \"{TOKEN}\""
+    assert reading.problem == "the reply carries a token that was given for another attempt"
 
 
 def test_a_reply_file_without_a_token_does_not_count(tmp_path: Path, reply_file: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_huge_reply_file_is_refused_and_not_read_whole(tmp_path: Path, reply_f
         (as_json(evidence_files=[1]), "evidence_files must be a list of relative paths"),
         (as_json(summary_for_supervisor=None), "summary_for_supervisor must be a string"),
         (as_json(summary_for_supervisor="x" * 40_000), "summary_for_supervisor is longer than 32768 characters"),
-        (as_json(token=7), "carries another step's token"),
+        (as_json(token=7), "carries a token that was given for another attempt"),
         (b" " * (MAX_REPLY_BYTES + 1), "larger than"),
     ],
 )
@@ -198,7 +198,7 @@ def test_json_and_plain_fences_count(language: str) -> None:
 def test_what_is_no_fenced_reply_is_none(text: str) -> None:
     reading = find_reply(text, TOKEN)
     assert reading.reply is None
-    assert reading.problem == "there is no reply file and no fenced JSON block with an action in the final text"
+    assert reading.problem == "there is no reply: no fenced JSON block with an action is in the final text"
 
 
 def test_a_text_that_is_nothing_but_the_object_counts() -> None:
@@ -233,7 +233,7 @@ def test_a_broken_last_reply_does_not_fall_back_to_an_earlier_one() -> None:
 def test_a_fenced_reply_of_another_step_does_not_count() -> None:
     reading = find_reply(fenced(as_json(token="f" * 16)), TOKEN)
     assert reading.reply is None
-    assert "another step's token" in str(reading.problem)
+    assert "given for another attempt" in str(reading.problem)
 
 
 @pytest.mark.parametrize("role", [Role.WORKER, Role.SUPERVISOR])

@@ -12,7 +12,7 @@ from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
     from logist.commands.invocation import Invocation
-    from logist.interventions import BudgetIncrease
+    from logist.interventions import BudgetIncrease, Players
     from logist.models.manifest import JobManifest
     from logist.runtime import Runtime
 
@@ -58,6 +58,8 @@ class Answer(NamedTuple):
 )
 @click.option("--add-cost", type=Dollars(), default=0.0, metavar="DOLLARS", help="Raise the budget by money.")
 @click.option("--add-tokens", type=click.IntRange(min=0), default=0, metavar="N", help="Raise the budget by N tokens.")
+@click.option("--worker", metavar="AGENT[:ARGUMENT]", help="Who works from now on, as the configuration says it now.")
+@click.option("--supervisor", metavar="AGENT[:ARGUMENT]", help="Who judges from now on.")
 @json_option
 @click.pass_obj
 def resolve(
@@ -71,26 +73,31 @@ def resolve(
     add_retries: int,
     add_cost: float,
     add_tokens: int,
+    worker: str | None,
+    supervisor: str | None,
     as_json: bool,
     **decisions: object,
 ) -> None:
     """Answer JOB, which needs a human: exactly one decision, or only a raised budget. Then `run` goes on."""
-    from logist.interventions import BudgetIncrease
+    from logist.interventions import BudgetIncrease, Players
 
     answer = Answer(**decisions)  # type: ignore[arg-type]  # click hands over what the options declare
     increase = BudgetIncrease(steps=add_steps, time=add_time, retries=add_retries, cost=add_cost, tokens=add_tokens)
-    _refuse_contradictions(answer, increase)
+    players = Players(worker=worker, supervisor=supervisor)
+    _refuse_contradictions(answer, increase, players)
     job_id = invocation.job_id(job)
     text = read_message(message, message_file).strip()
     with invocation.runtime() as runtime:
-        manifest = _resolve(runtime, job_id, answer, increase, text)
+        manifest = _resolve(runtime, job_id, answer, increase, players, text)
     _show(manifest, as_json)
 
 
-def _refuse_contradictions(answer: Answer, increase: BudgetIncrease) -> None:
+def _refuse_contradictions(answer: Answer, increase: BudgetIncrease, players: Players) -> None:
     given = answer.decisions
     if len(given) > 1:
         raise UsageProblem(f"{' and '.join(given)} exclude each other", "give exactly one decision")
+    if not given and not increase and players:
+        raise UsageProblem("--worker and --supervisor go with a decision", "add --retry, and -m TEXT to say more")
     if not given and not increase:
         raise UsageProblem(
             "no decision is given",
@@ -99,24 +106,28 @@ def _refuse_contradictions(answer: Answer, increase: BudgetIncrease) -> None:
         )
     if increase and given in (["--approve"], ["--cancel"]):
         raise UsageProblem(f"{given[0]} ends the job: it needs no budget", "leave the --add options out")
+    if players and given in (["--approve"], ["--cancel"]):
+        raise UsageProblem(f"{given[0]} ends the job: nobody works on it", "leave --worker and --supervisor out")
     if answer.override_checks and not answer.approve:
         raise UsageProblem("--override-checks goes with --approve", "add --approve, or leave it out")
 
 
-def _resolve(runtime: Runtime, job_id: str, answer: Answer, increase: BudgetIncrease, text: str) -> JobManifest:
+def _resolve(
+    runtime: Runtime, job_id: str, answer: Answer, increase: BudgetIncrease, players: Players, text: str
+) -> JobManifest:
     from logist import interventions
 
     if answer.approve:
         return interventions.resolve_approve(runtime, job_id, text, override_checks=answer.override_checks)
     if answer.go_on:
-        return interventions.resolve_continue(runtime, job_id, text, increase)
+        return interventions.resolve_continue(runtime, job_id, text, increase, players)
     if answer.rewind is not None:
-        return interventions.resolve_rewind(runtime, job_id, answer.rewind, text, increase)
+        return interventions.resolve_rewind(runtime, job_id, answer.rewind, text, increase, players)
     if answer.cancel:
         return interventions.resolve_cancel(runtime, job_id, text)
     if answer.retry:
-        return interventions.resolve_retry(runtime, job_id, text, increase)
-    return interventions.add_budget(runtime, job_id, increase, text)
+        return interventions.resolve_retry(runtime, job_id, text, increase, players)
+    return interventions.add_budget(runtime, job_id, increase, text, players)
 
 
 @click.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import click
 
+from logist.durations import format_duration
 from logist.plain_text import plain_text
 
 if TYPE_CHECKING:
@@ -103,6 +104,18 @@ def line_width(spans: Line) -> int:
 def local_time(at: datetime) -> str:
     """The time of day here: `14:20:03`."""
     return at.astimezone().strftime("%H:%M:%S")
+
+
+def moment_of(at: datetime, now: datetime) -> str:
+    """The local time: `14:20:03`; with the date when that is not the one of `now`."""
+    local, here = at.astimezone(), now.astimezone()
+    return local.strftime("%H:%M:%S" if local.date() == here.date() else "%Y-%m-%d %H:%M")
+
+
+def until_words(until: datetime, now: datetime) -> str:
+    """`until 15:00:05 (12m left)`."""
+    left = max(0.0, (until - now).total_seconds())
+    return f"until {moment_of(until, now)} ({format_duration(left)} left)"
 
 
 def crop(text: str, width: int | None) -> str:

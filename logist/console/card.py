@@ -10,11 +10,24 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from logist.console import Line, Span, crop, line, line_width, one_line, pad, paint, text_width, wrap
+from logist.console import (
+    Line,
+    Span,
+    crop,
+    line,
+    line_width,
+    moment_of,
+    one_line,
+    pad,
+    paint,
+    text_width,
+    until_words,
+    wrap,
+)
 from logist.durations import format_duration
 from logist.errors import ExitCode
 from logist.lifecycle import JobStatus
-from logist.models.manifest import CheckResult, ReasonCode, Verdict, red_checks
+from logist.models.manifest import CheckResult, ReasonCode, RoleSettings, Verdict, red_checks
 
 if TYPE_CHECKING:
     from logist.job_report import BudgetLine, ChangedFile, JobReport, Words
@@ -27,6 +40,7 @@ _LABEL = 11
 #: Lines of an agent's words on a terminal; the rest is in the log.
 _MAX_QUOTED_LINES = 8
 _MAX_FILES = 12
+_MAX_PLAYER = 60
 #: Columns that a summary needs to be worth showing beside a row.
 _MIN_SUMMARY = 24
 #: Reasons whose sentence has all that is to be said of the worker's step.
@@ -45,7 +59,12 @@ def card_lines(report: JobReport, *, width: int | None = None, exit_code: int | 
     """The card. `width` is the terminal's, None for plain text; `exit_code` is the run's, None to leave it out."""
     blocks = [
         [_header(report)],
-        [*_field("Objective", report.objective, width, limit=2), *_why(report, width), *_said(report, width)],
+        [
+            *_field("Objective", report.objective, width, limit=2),
+            *_why(report, width),
+            *_wait(report, width),
+            *_said(report, width),
+        ],
         steps_lines(report.steps, width),
         [*_changes(report, width), *_facts(report, width)],
         [*_log_tail(report, width), *_actions(report.next_commands, width)],
@@ -83,6 +102,8 @@ _MOVED = {
 
 def _when(report: JobReport) -> str:
     since = report.updated_at
+    if report.status is JobStatus.RUNNING and report.runner is not None and report.wait is not None:
+        return f"step {report.step + 1} ({report.next_role}) waits to try again"
     if report.status is JobStatus.RUNNING and report.runner is not None:
         return f"step {report.step + 1} ({report.next_role}) is under way"
     steps = next((budget for budget in report.budget if budget.name == "steps"), None)
@@ -96,11 +117,9 @@ def _when(report: JobReport) -> str:
 
 def moment(at: datetime, now: datetime) -> str:
     """Local time and how long ago: `14:20:03 (2m ago)`; with the date when it was another day."""
-    local, here = at.astimezone(), now.astimezone()
-    form = "%H:%M:%S" if local.date() == here.date() else "%Y-%m-%d %H:%M"
     passed = (now - at).total_seconds()
     ago = "just now" if passed < 1 else f"{_roughly(passed)} ago"
-    return f"{local.strftime(form)} ({ago})"
+    return f"{moment_of(at, now)} ({ago})"
 
 
 def _roughly(seconds: float) -> str:
@@ -129,6 +148,13 @@ def _why(report: JobReport, width: int | None) -> list[Line]:
         return lines
     label, text = lines[0]
     return [line(label, Span(code, style), text.text.removeprefix(code)), *lines[1:]]
+
+
+def _wait(report: JobReport, width: int | None) -> list[Line]:
+    wait = report.wait
+    if wait is None:
+        return []
+    return _field("Waits", f"{until_words(wait.until, report.at)}: {one_line(wait.why)}", width, limit=3, style="warn")
 
 
 def _without_quote(report: JobReport) -> str:
@@ -281,6 +307,7 @@ def _facts(report: JobReport, width: int | None) -> list[Line]:
     lines = [*_runner(report, width), *_checks(report, width)]
     if report.step:
         lines += _field("Evidence", f"{report.places.branch} at {report.head[:7]} in {report.places.repo}", None)
+    lines += _roles(report, width)
     if report.phase_count > 1:
         lines += _field("Phase", f"{report.phase} of {report.phase_count}: {report.phase_name}", width)
     if report.priority:
@@ -294,6 +321,18 @@ def _facts(report: JobReport, width: int | None) -> list[Line]:
     for log in report.places.logs[:1]:
         lines += _field("Log", log, None)
     return lines
+
+
+def _roles(report: JobReport, width: int | None) -> list[Line]:
+    items = [line(Span(role.value, role.value), f" {_player(settings)}") for role, settings in report.roles.items()]
+    return _flow(Span(pad("Roles", _LABEL), "bold"), items, width)
+
+
+def _player(settings: RoleSettings) -> str:
+    """The agent, with what follows its name where it is chosen: a line, a file or a model."""
+    argument, model = one_line(settings.argument), one_line(settings.model or "")
+    both = f" ({model})" if argument and model else ""
+    return crop(":".join(filter(None, (settings.agent, argument or model))), _MAX_PLAYER) + both
 
 
 def _render(report: JobReport, width: int | None) -> list[Line]:

@@ -37,13 +37,24 @@ from logist.console import (
 from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, fps_text, merged_words, tail_lines
 from logist.console.chunks import Failures
-from logist.console.reporters import OutputLines, again_words, check_words, count, describe, quote, stop_words
+from logist.console.reporters import (
+    OutputLines,
+    check_words,
+    count,
+    describe,
+    failed_words,
+    quote,
+    stop_words,
+    wait_of,
+    wait_words,
+)
 from logist.console.terminal import open_console, open_footer, styled
 from logist.durations import format_duration, stopwatch
 from logist.events import Event
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.manifest import Role, Verdict, red_checks
 from logist.plain_text import last_lines
+from logist.waits import Wait
 
 #: Seconds without output after which the footer says so.
 _QUIET_AFTER = 30.0
@@ -103,8 +114,10 @@ class _View:
     job_id: str = ""
     status: JobStatus = JobStatus.RUNNING
     step: events.StepStarted | None = None
-    #: What the runner does now: asking the agent, waiting, checking.
+    #: What the runner does now: asking the agent, checking.
     activity: str = ""
+    #: What it waits for before it asks the agent again.
+    wait: Wait | None = None
     #: On the monotonic clock.
     began: float = 0.0
     heard: float = 0.0
@@ -173,8 +186,11 @@ class LiveReporter:
                 self._print_check(event)
             case events.AttemptFailed():
                 self._flush_output()
-                self._update(activity="waits to try again" if event.retry_in else "")
+                self._update(activity="", wait=wait_of(event))
                 self._print_failure(event)
+            case events.WaitResumed():
+                self._update(wait=wait_of(event))
+                self._print_words("yellow", describe(event))
             case events.StepFinished():
                 self._flush_output()
                 self._print_step(event)
@@ -194,7 +210,7 @@ class LiveReporter:
                 self._print_words("dim", one_line(event.message))
             case events.JobFinished():
                 self._flush_output()
-                self._update(step=None, status=event.status)
+                self._update(step=None, wait=None, status=event.status)
         self._live.refresh()
 
     def _update(self, **changes: object) -> None:
@@ -207,7 +223,7 @@ class LiveReporter:
         self._phase = event.phase
         now = self._clock.monotonic()
         self._meter, self._failures = RunMeter(), Failures()
-        self._update(step=event, activity="", began=now, heard=now, tail=b"", stream="", render=None)
+        self._update(step=event, activity="", wait=None, began=now, heard=now, tail=b"", stream="", render=None)
 
     def _rendered(self, event: ChunkEvent) -> None:
         now = self._clock.monotonic()
@@ -311,10 +327,9 @@ class LiveReporter:
         self._print_words("", f"{one_line(result.name)} {check_words(result)}", name, Span(f"{glyph} ", style))
 
     def _print_failure(self, event: events.AttemptFailed) -> None:
-        again = again_words(event.retry_in)
         short = self._console.width < _NARROW
         which = f"step {event.step}" if short else f"step {event.step:<3} attempt {event.attempt}"
-        self._print_words("", quote(event.detail), Span(f"{which} failed ({event.kind}{again})  ", "yellow"))
+        self._print_words("", quote(event.detail), Span(f"{which} {failed_words(event)}  ", "yellow"))
 
     # --- The footer -----------------------------------------------------------------------------------------------
 
@@ -334,18 +349,22 @@ class LiveReporter:
         job = line(Span(pill, f"bold {_STATUS_STYLES[view.status]}"), Span(f" {view.job_id}", "bold"))
         step = view.step
         if step is None:
-            return self._text(*crop_line(job, width))
+            return self._text(*crop_line((*job, Span(f"  {self._activity(view)}", "dim")), width))
         again = f" attempt {step.attempt}" if step.attempt > 1 else ""
         doing = line(
             f"  step {_step_number(step)}{again}  ",
             Span(step.role.value, _ROLE_STYLES[step.role]),
             f" · {one_line(step.agent)}",
-            Span(f" · {view.activity or one_line(step.phase)}", "dim"),
+            Span(f" · {self._activity(view) or one_line(step.phase)}", "dim"),
         )
-        right = self._clocks(view, step, short=width < _NARROW)
+        # While it is waited nothing runs: what is left of the wait needs the room.
+        right = self._clocks(view, step, short=width < _NARROW) if view.wait is None else ()
         left = crop_line((*job, *doing), max(0, width - line_width(right) - 2))
         gap = width - line_width(left) - line_width(right)
         return self._text(*crop_line((*left, Span(" " * gap), *right), width))
+
+    def _activity(self, view: _View) -> str:
+        return view.activity if view.wait is None else wait_words(view.wait, self._clock.now())
 
     def _clocks(self, view: _View, step: events.StepStarted, *, short: bool) -> Line:
         now = self._clock.monotonic()

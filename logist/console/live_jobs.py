@@ -16,12 +16,13 @@ from logist.console import Line, Span, crop, line, line_width, local_time, one_l
 from logist.console.chunk_meter import RunMeter
 from logist.console.chunk_tables import finished_words, merged_words, tail_lines
 from logist.console.chunks import Failures
-from logist.console.reporters import OutputLines, describe, stop_words
+from logist.console.reporters import OutputLines, describe, stop_words, wait_of, wait_words
 from logist.console.terminal import open_console, open_footer, styled
 from logist.durations import stopwatch
 from logist.events import Event
 from logist.lifecycle import JobStatus, Trigger
 from logist.models.manifest import Verdict
+from logist.waits import Wait
 
 #: Columns of a job's name, at most and on a narrow terminal, and of the time before it.
 _MOST_NAME = 28
@@ -47,6 +48,8 @@ class _Lane:
     step: events.StepStarted | None = None
     #: What its runner does now, when the agent is not asked.
     activity: str = ""
+    #: What it waits for before it asks the agent again.
+    wait: Wait | None = None
     #: When its step began, on the monotonic clock.
     began: float = 0.0
 
@@ -116,13 +119,16 @@ class LiveJobs:
                 # They come by the dozen a second; the next refresh is near.
                 return
             case events.StepStarted():
-                self._set(event.job_id, step=event, activity="", began=self._clock.monotonic())
+                self._set(event.job_id, step=event, activity="", wait=None, began=self._clock.monotonic())
             case events.CheckFinished():
                 self._set(event.job_id, activity="checks")
                 self._print(event.job_id, describe(event), "" if event.result.passed else "yellow")
             case events.AttemptFailed():
                 self._flush_output(event.job_id)
-                self._set(event.job_id, activity="waits to try again" if event.retry_in else "")
+                self._set(event.job_id, activity="", wait=wait_of(event))
+                self._print(event.job_id, describe(event), "yellow")
+            case events.WaitResumed():
+                self._set(event.job_id, wait=wait_of(event))
                 self._print(event.job_id, describe(event), "yellow")
             case events.StepFinished():
                 self._flush_output(event.job_id)
@@ -229,10 +235,11 @@ class LiveJobs:
     def _row(self, lane: _Lane, name: int, width: int) -> Line:
         job = Span(f" {pad(self._name(lane.job_id), name)}  ", "bold")
         step = lane.step
+        activity = lane.activity if lane.wait is None else wait_words(lane.wait, self._clock.now())
         if step is None:
-            return line(Span(crop(f"{job.text}{lane.activity}", width)))
+            return line(Span(crop(f"{job.text}{activity}", width)))
         passed = stopwatch(self._clock.monotonic() - lane.began)
-        doing = lane.activity or one_line(step.phase)
+        doing = activity or one_line(step.phase)
         words = f"step {step.step}  {step.role.value} · {one_line(step.agent)} · {doing}"
         room = width - text_width(job.text) - len(passed) - 2
         return line(job, pad(crop(words, max(0, room)), max(0, room)), Span(f"  {passed}", "dim"))

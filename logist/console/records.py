@@ -13,6 +13,7 @@ from logist.durations import format_duration
 from logist.models import history
 from logist.models.history import HistoryEntry
 from logist.models.manifest import Role
+from logist.terms import role_change_words
 
 
 def history_table(entries: Iterable[HistoryEntry], *, stream: TextIO | None = None) -> str:
@@ -44,8 +45,9 @@ def _record_words(record: history.HistoryRecord) -> str:
         case history.Created():
             return one_line(str(record.change.get("job", {}).get("objective", "")))
         case history.Committed():
-            said = f"step {record.step} {record.role}: {record.action}, {record.commit[:7]}"
-            return f"{said}: {one_line(record.summary)}" if record.summary else said
+            parts = [f"step {record.step} {record.role}: {record.action}, {record.commit[:7]}"]
+            parts += [one_line(record.summary)] if record.summary else []
+            return ": ".join(parts) + "".join(f"; {one_line(role_change_words(role))}" for role in record.role_changes)
         case history.Transition():
             return f"{record.trigger}: {one_line(record.reason.sentence)}"
         case history.Resolution():

@@ -9,12 +9,12 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from logist import events
 from logist.clock import Clock, SystemClock
-from logist.console import one_line
+from logist.console import one_line, until_words
 from logist.console.sinks import HEARTBEAT, STREAM_VERSION, Sink, shows_live
 from logist.durations import format_duration
 from logist.events import Event
@@ -22,6 +22,7 @@ from logist.lifecycle import Trigger
 from logist.models.manifest import CheckResult
 from logist.models.usage import Usage
 from logist.plain_text import plain_text, plain_values
+from logist.waits import Wait, wait_after
 
 if TYPE_CHECKING:
     from logist.chunks import ChunkEvent
@@ -232,8 +233,9 @@ def describe(event: Event) -> str:
             again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
             return f"{_who(event)} begins{again}, phase {one_line(event.phase)}"
         case events.AttemptFailed():
-            how = f"{event.kind}{again_words(event.retry_in)}"
-            return f"step {event.step} attempt {event.attempt} failed ({how}): {quote(event.detail)}"
+            return f"step {event.step} attempt {event.attempt} {failed_words(event)}: {quote(event.detail)}"
+        case events.WaitResumed():
+            return f"{_who(event)} {_waits(event.retry_at, event.retry_in)}: {quote(event.detail)}"
         case events.CheckFinished():
             return f"check {one_line(event.result.name)} {check_words(event.result)}"
         case events.StepFinished():
@@ -261,11 +263,25 @@ def jobs_words(jobs: Sequence[events.JobEnd]) -> str:
     return f"{count(len(jobs), 'job')}: {each}" if jobs else "no job is ready"
 
 
-def again_words(retry_in: float | None) -> str:
-    """When a failed attempt is followed by another one."""
-    if retry_in is None:
-        return ""
-    return f", again in {format_duration(retry_in)}" if retry_in else ", asked again"
+def failed_words(event: events.AttemptFailed) -> str:
+    """How an attempt failed, and when it is followed by another one."""
+    if event.retry_at is not None:
+        return f"failed ({event.kind}), {_waits(event.retry_at, event.retry_in or 0.0)}"
+    return f"failed ({event.kind}{'' if event.retry_in is None else ', asked again'})"
+
+
+def _waits(retry_at: datetime, retry_in: float) -> str:
+    return f"waits {until_words(retry_at, retry_at - timedelta(seconds=retry_in))}"
+
+
+def wait_of(event: events.AttemptFailed | events.WaitResumed) -> Wait | None:
+    """The wait that begins with an event."""
+    return None if event.retry_at is None else wait_after(event.retry_at, event.detail)
+
+
+def wait_words(wait: Wait, now: datetime) -> str:
+    """A wait and what was said for it: `waits until 15:00:05 (12m left): rate_limited`."""
+    return f"waits {until_words(wait.until, now)}: {one_line(wait.why)}"
 
 
 def check_words(result: CheckResult) -> str:
@@ -276,7 +292,7 @@ def check_words(result: CheckResult) -> str:
     return how if result.required else f"{how} (not required)"
 
 
-def _who(event: events.StepStarted | events.StepFinished) -> str:
+def _who(event: events.StepStarted | events.StepFinished | events.WaitResumed) -> str:
     return f"step {event.step} {event.role} {one_line(event.agent)}"
 
 
@@ -305,7 +321,7 @@ def _tail(event: Event) -> dict[str, str]:
         case events.StateChanged():
             tail |= {"trigger": event.trigger, "before": event.before, "after": event.after}
             tail |= {"reason": event.reason.code}
-        case events.StepStarted() | events.StepFinished():
+        case events.StepStarted() | events.StepFinished() | events.WaitResumed():
             tail |= {"step": str(event.step), "role": event.role, "agent": event.agent}
         case events.AttemptFailed():
             tail |= {"step": str(event.step), "attempt": str(event.attempt), "kind": event.kind}
@@ -317,6 +333,8 @@ def _tail(event: Event) -> dict[str, str]:
             tail |= {"now": str(event.now).lower()}
         case events.JobsFinished():
             tail = {"type": event.type, "exit_code": str(event.exit_code)}
+    if isinstance(event, events.AttemptFailed | events.WaitResumed) and event.retry_at is not None:
+        tail |= {"retry_at": _timestamp(event.retry_at)}
     if isinstance(event, events.StepFinished):
         tail |= {"action": event.action, "duration": f"{event.duration:g}", "files": str(event.files_changed)}
         tail |= _usage(event.usage) | {"commit": event.commit[:12]}

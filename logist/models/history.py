@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from logist.lifecycle import Trigger
-from logist.models.manifest import CheckResult, CommitId, Reason, ReasonCode, Role, Text, Verdict
+from logist.models.manifest import CheckResult, CommitId, Reason, ReasonCode, Role, RoleSettings, Text, Verdict
 from logist.models.record import Record
 from logist.models.usage import Usage
 
@@ -31,6 +31,14 @@ class Skipped(Record):
 
     path: str
     why: str
+
+
+class RoleChange(Record):
+    """A role that is played otherwise from a human's answer on."""
+
+    role: Role
+    before: RoleSettings
+    after: RoleSettings
 
 
 class Created(Record):
@@ -126,6 +134,8 @@ class AttemptFailed(Record):
     salvage: str | None = None
     #: Seconds.
     duration: float = 0.0
+    #: Until when it is waited before the next attempt; None: it is not.
+    retry_at: AwareDatetime | None = None
     change: Change = Field(default_factory=dict)
 
 
@@ -148,6 +158,8 @@ class Committed(Record):
     files_changed: int = 0
     duration: float = 0.0
     usage: Usage = Usage()
+    #: Of hand edits that are a human's answer too.
+    role_changes: tuple[RoleChange, ...] = ()
     change: Change
 
 
@@ -189,6 +201,7 @@ class Resolution(Record):
     actor: str
     reason: Reason
     waived_checks: tuple[str, ...] = ()
+    role_changes: tuple[RoleChange, ...] = ()
     change: Change
 
 

@@ -235,6 +235,7 @@ class RoleSettings(Record):
     #: Arguments that are added to the command line of an agent CLI.
     args: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
     #: Whether a worker that is asked again goes on in its session, where its CLI can. A supervisor's is always fresh.
+    #: For a reply that could not be read either goes on in its own.
     session: Literal["resume", "fresh"] = "resume"
     #: How long to wait, in all, for a provider that says "later"; then a human is asked.
     max_wait: Limit = 900.0
@@ -380,7 +381,7 @@ class JobManifest(Record):
     step: int = 0
     #: Attempts already made at the step after `step`; 0 when it was not begun.
     attempt: int = 0
-    #: Finished steps by role since the last rerun: the turn of a scripted agent.
+    #: Finished steps by role since the last rerun, or since another agent plays it: the turn of a scripted agent.
     turns: dict[Role, int] = Field(default_factory=dict)
     #: The sessions that the agents of the roles may go on with: those that know the workspace as it is.
     sessions: dict[Role, AgentSession] = Field(default_factory=dict)
