@@ -291,7 +291,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("held", [False, True], ids=["at once", "held"])
 def test_a_killed_worker_is_a_lost_command_and_dask_does_not_run_it_again(tmp_path: Path, held: bool) -> None:
     hook: dict[str, Any] = {"on_started": lambda process: None} if held else {}
-    with farm(tmp_path / "farm", workers=0) as started, adapter_of(started) as adapter:
+    with farm(tmp_path / "farm", workers=0) as started, adapter_of(started, fence="2") as adapter:
         first = started.start_worker("first")
         heard = threading.Event()
         line = "echo $$ >> pids; echo working; exec sleep 600"

@@ -7,7 +7,6 @@ import json
 import struct
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from logist.errors import LogistError, RenderFailed, UsageProblem
@@ -26,7 +25,8 @@ _TELL_AFTER = 0.25
 _PACE = 0.01
 #: In which a browser that is left to itself draws a new page, if it ever does.
 _DRAWN_WITHIN = 8.0
-_EXPLAINING = 0.2
+#: In which it becomes known why a document can't be asked any more.
+_EXPLAINING = 1.0
 #: Where a PNG says how large it is.
 _PNG_HEADER, _PNG_SIZE = 16, struct.Struct(">II")
 _TRANSPARENT = {"color": {"r": 0, "g": 0, "b": 0, "a": 0}}
@@ -448,15 +448,23 @@ class Page:
     def _failure(self, error: Exception, late: str) -> LogistError:
         """What went wrong, as the page says it itself if it does."""
         if isinstance(error, ProtocolError):
-            # A document that is gone can't be asked; why it is gone is told a moment later.
-            with suppress(ConnectionLostError):
-                self._connection.answered(NOBODY, within=_EXPLAINING)
+            error = self._explained(error)
         problem = self._events.problem
         if problem is not None:
             return problem
         if isinstance(error, NoAnswerError):
             return RenderFailed(f"{late} within {self._timeout:g} s", self._events.hint(SLOW))
         return RenderFailed(f"{late}: {error}", self._events.hint(_AGAIN))
+
+    def _explained(self, error: ProtocolError) -> Exception:
+        """The error, or that the browser is gone: of a document that can't be asked that is told a moment later."""
+        deadline = time.monotonic() + _EXPLAINING
+        try:
+            while self._events.problem is None and _left(deadline) > 0:
+                self._connection.answered(NOBODY, within=_PACE)
+        except ConnectionLostError as lost:
+            return lost
+        return error
 
     def _thrown(self, details: Values) -> LogistError:
         """What a script of ours came back with: the page's own error, or what the contract misses in it."""

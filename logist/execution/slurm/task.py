@@ -30,7 +30,7 @@ from logist.execution.slurm.spool import (
 _PACE = 1.0
 #: Seconds that Slurm's signal gets to reach us, too, after a command succeeded or did not: Slurm signals every process
 #: of the task, and the command may be the first to hear it.
-_STRAGGLE = (0.02, 1.0)
+_STRAGGLE = (0.02, 0.5)
 #: The submitter's own: Slurm passes them on as we were submitted with them. All else in a task's environment Slurm set.
 _OURS = frozenset(("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"))
 
