@@ -269,8 +269,8 @@ def test_on_a_terminal_every_line_says_its_job_and_each_running_job_has_a_row(
     )
     wait_for_agents(project, "alpha", "beta")
     # In the order in which they began.
-    row = r"(?:alpha|beta) +.*step 1  worker · fake"
-    child.expect(rf"{row}[^\n]*\n[^\n]*{row}")
+    alpha, beta = (rf"{job} +.*step 1  worker · fake" for job in ("alpha", "beta"))
+    child.expect([rf"{alpha}[^\n]*\n[^\n]*{beta}", rf"{beta}[^\n]*\n[^\n]*{alpha}"])
     (project.fake / "go").touch()
     shown = child.read()
     child.close()
