@@ -48,7 +48,7 @@ def test_agents_are_listed_with_their_programs(stage: Stage) -> None:
 
 
 def test_an_agent_of_the_configuration_goes_before_a_known_one(stage: Stage, tmp_path: Path) -> None:
-    (tmp_path / "logist.toml").write_text('[agents.claude]\nargv = ["true"]\n', encoding="utf-8")
+    (tmp_path / "logist.toml").write_text('[agents.claude]\ncommand = ["true"]\n', encoding="utf-8")
     listed = {agent["name"]: agent for agent in json.loads(logist("agent", "list", "--json").stdout)}
     assert (listed["claude"]["origin"], listed["claude"]["program"]) == ("configuration", None)
 
@@ -93,7 +93,7 @@ def test_an_agent_shows_the_command_lines_by_which_the_roles_call_it(stage: Stag
         model = "large"
         args = ["--allowedTools", "Bash(make *)"]
         [agents.mine]
-        argv = ["mine", "--file", "{prompt_file}", "--model={model}"]
+        command = ["mine", "--file", "{prompt_file}", "--model={model}"]
         prompt = "file"
         """,
         encoding="utf-8",

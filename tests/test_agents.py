@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from logist.agents import KnownAgent, find_agent, known_agents, parse_role
+from logist.agents import KnownAgent, find_agent, judge_of_its_own, known_agents, parse_role
 from logist.agents._player import KEYS
 from logist.agents.command import CommandAgent, ConfiguredAgent
 from logist.agents.oneshot import Agent, Answer, OneshotRequest, build_environment
@@ -24,7 +24,7 @@ from logist.errors import AgentUnavailable, InvalidFile, LogistError, UsageProbl
 from logist.execution import CommandResult, Ended, StreamResult
 from logist.execution.local import LocalWorkerAdapter
 from logist.models.config import AgentDefinition, Config
-from logist.models.manifest import Role, RoleSettings, Verdict
+from logist.models.manifest import Role, Roles, RoleSettings, Verdict
 
 TOKEN = "0123456789abcdef"
 REPLY = """printf '{"token": "%s", "action": "STUCK", "summary_for_supervisor": "said"}' "$LOGIST_STEP_TOKEN" """
@@ -84,7 +84,7 @@ def configured(**definition: object) -> ConfiguredAgent:
 
 
 def python_agent(code: str, **definition: object) -> ConfiguredAgent:
-    return configured(argv=[sys.executable, "-I", "-S", "-c", code], **definition)
+    return configured(command=[sys.executable, "-I", "-S", "-c", code], **definition)
 
 
 # The environment
@@ -240,7 +240,7 @@ def test_logs_and_limits_are_the_requests(request_: OneshotRequest) -> None:
 
 def test_placeholders_are_filled_in_once(request_: OneshotRequest) -> None:
     agent = configured(
-        argv=["x", "--in={prompt_file}", "{role}:{model}", "{workspace}", "{reply_file}", '{"a": 1}', "$HOME"]
+        command=["x", "--in={prompt_file}", "{role}:{model}", "{workspace}", "{reply_file}", '{"a": 1}', "$HOME"]
     )
     command = agent.spell(with_settings(request_, model="{role}"))
     assert command.argv == (
@@ -256,8 +256,8 @@ def test_placeholders_are_filled_in_once(request_: OneshotRequest) -> None:
 
 
 def test_a_prompt_can_be_an_argument(request_: OneshotRequest) -> None:
-    last = configured(argv=["x", "-p"], prompt="argument").spell(request_)
-    placed = configured(argv=["x", "-p", "{prompt}", "--end"], prompt="argument").spell(request_)
+    last = configured(command=["x", "-p"], prompt="arg").spell(request_)
+    placed = configured(command=["x", "-p", "{prompt}", "--end"], prompt="arg").spell(request_)
     assert last.argv == ("x", "-p", request_.prompt)
     assert placed.argv == ("x", "-p", request_.prompt, "--end")
     assert last.stdin is None
@@ -265,19 +265,19 @@ def test_a_prompt_can_be_an_argument(request_: OneshotRequest) -> None:
 
 def test_a_prompt_too_long_for_an_argument_is_pointed_to(request_: OneshotRequest) -> None:
     request = replace(request_, prompt="é" * 60_000)
-    command = configured(argv=["x"], prompt="argument").spell(request)
+    command = configured(command=["x"], prompt="arg").spell(request)
     assert command.argv == ("x", f"Read the file {request.prompt_file} and do what it says.")
 
 
 def test_a_shell_line_is_left_as_it_is(request_: OneshotRequest, adapter: LocalWorkerAdapter) -> None:
-    agent = configured(shell='x={role}; echo "$x ${LOGIST_ROLE}"', prompt="none", reply="exit_code")
+    agent = configured(command='x={role}; echo "$x ${LOGIST_ROLE}"', prompt="none", reply="exit_code")
     answer = ask(agent, request_, adapter)
     assert answer.reply is not None
     assert answer.reply.summary_for_supervisor == "{role} worker"
 
 
 def test_an_agents_own_environment_is_added_and_logists_wins(request_: OneshotRequest) -> None:
-    agent = configured(argv=["x"], env={"MODE": "fast", "LOGIST_STEP": "9"}, pass_env=["API_KEY"])
+    agent = configured(command=["x"], env={"MODE": "fast", "LOGIST_STEP": "9"}, pass_env=["API_KEY"])
     command = agent.spell(replace(request_, environ={"PATH": "/bin", "API_KEY": "k", "OTHER": "o"}))
     assert (command.env["MODE"], command.env["API_KEY"], command.env["LOGIST_STEP"]) == ("fast", "k", "3")
     assert "OTHER" not in command.env
@@ -287,13 +287,13 @@ def test_an_agents_own_environment_is_added_and_logists_wins(request_: OneshotRe
 def test_a_required_reply_comes_from_the_file_or_the_final_text(
     line: str, source: str, request_: OneshotRequest, adapter: LocalWorkerAdapter
 ) -> None:
-    answer = ask(configured(shell=line), request_, adapter)
+    answer = ask(configured(command=line), request_, adapter)
     assert answer.reply is not None
     assert (answer.source, answer.reply.action) == (source, Verdict.STUCK)
 
 
 def test_the_file_goes_before_the_final_text(request_: OneshotRequest, adapter: LocalWorkerAdapter) -> None:
-    answer = ask(configured(shell=PRINT_REPLY.replace("said", "printed") + ";" + WRITE_REPLY), request_, adapter)
+    answer = ask(configured(command=PRINT_REPLY.replace("said", "printed") + ";" + WRITE_REPLY), request_, adapter)
     assert answer.reply is not None
     assert (answer.source, answer.reply.summary_for_supervisor) == ("file", "said")
 
@@ -313,21 +313,21 @@ def test_the_file_goes_before_the_final_text(request_: OneshotRequest, adapter: 
 def test_an_agent_that_owes_a_reply_and_gives_none_says_why(
     line: str, kind: str, problem: str, received: str | None, request_: OneshotRequest, adapter: LocalWorkerAdapter
 ) -> None:
-    answer = ask(configured(shell=line), request_, adapter)
+    answer = ask(configured(command=line), request_, adapter)
     assert (answer.reply, answer.kind) == (None, kind)
     assert received in (answer.received, None)
     assert problem in str(answer.problem)
 
 
 def test_what_was_received_is_bounded(request_: OneshotRequest, adapter: LocalWorkerAdapter) -> None:
-    for agent in (configured(shell="yes | head -c 300000"), configured(shell="yes | head -c 300000; exit 1")):
+    for agent in (configured(command="yes | head -c 300000"), configured(command="yes | head -c 300000; exit 1")):
         assert len(ask(agent, request_, adapter).received) <= 4096
 
 
 def test_a_program_that_vanished_is_a_failure_and_no_start_is_transient(
     request_: OneshotRequest, adapter: LocalWorkerAdapter
 ) -> None:
-    agent = configured(argv=["./not-there"])
+    agent = configured(command=["./not-there"])
     gone = ask(agent, request_, adapter)
     assert (gone.kind, gone.reply) == ("failed", None)
     assert str(gone.problem).startswith("the command can't be run: ")
@@ -337,12 +337,12 @@ def test_a_program_that_vanished_is_a_failure_and_no_start_is_transient(
 
 def test_a_missing_program_is_told_before_anything_runs() -> None:
     with pytest.raises(AgentUnavailable, match="no-such-program of the agent mine was not found") as caught:
-        configured(argv=["no-such-program"]).check(RoleSettings(agent="mine"))
+        configured(command=["no-such-program"]).check(RoleSettings(agent="mine"))
     assert "[agents.mine]" in caught.value.hint
 
 
 def test_a_missing_model_or_an_argument_too_many_is_told_before_anything_runs() -> None:
-    agent = configured(argv=["sh", "{model}"])
+    agent = configured(command=["sh", "{model}"])
     with pytest.raises(AgentUnavailable, match="needs a model"):
         agent.check(RoleSettings(agent="mine"))
     with pytest.raises(AgentUnavailable, match="takes no argument"):
@@ -353,7 +353,7 @@ def test_a_missing_model_or_an_argument_too_many_is_told_before_anything_runs() 
 def test_output_that_lost_its_middle_still_gives_its_reply(request_: OneshotRequest) -> None:
     tail = b'\n```json\n{"action": "COMPLETED"}\n```\n'
     stdout = StreamResult(total=10_000_000, head=b"start\n", tail=tail)
-    answer = configured(argv=["x"]).read(request_, CommandResult(Ended.EXITED, 0, 1.0, stdout=stdout))
+    answer = configured(command=["x"]).read(request_, CommandResult(Ended.EXITED, 0, 1.0, stdout=stdout))
     assert answer.reply is not None
     assert answer.source == "text"
 
@@ -528,7 +528,7 @@ def test_the_embedded_playbook_agrees_in_the_second_round_and_says_what_it_is(
 
 
 def test_agents_are_found_by_name() -> None:
-    config = Config(agents={"mine": AgentDefinition(argv=("x",))})
+    config = Config(agents={"mine": AgentDefinition(command=("x",))})
     assert isinstance(find_agent("command", config), CommandAgent)
     assert isinstance(find_agent("playbook", config), PlaybookAgent)
     assert find_agent("mine", config) == ConfiguredAgent("mine", config.agents["mine"])
@@ -536,7 +536,7 @@ def test_agents_are_found_by_name() -> None:
 
 def test_an_unknown_agent_is_answered_with_the_known_ones() -> None:
     with pytest.raises(AgentUnavailable, match="there is no agent yours") as caught:
-        find_agent("yours", Config(agents={"mine": AgentDefinition(argv=("x",))}))
+        find_agent("yours", Config(agents={"mine": AgentDefinition(command=("x",))}))
     assert "command, playbook, mine" in caught.value.hint
 
 
@@ -576,6 +576,33 @@ def test_a_package_can_offer_agents() -> None:
             find_agent(name, Config())
     with pytest.raises(AgentUnavailable, match="the agent nothing is no agent"):
         find_agent("nothing", Config())
+
+
+@pytest.mark.parametrize(
+    ("worker", "supervisor", "judge"),
+    [
+        ({"agent": "claude"}, {"agent": "claude"}, "claude"),
+        ({"agent": "claude", "model": "opus", "timeout": 5}, {"agent": "claude", "model": "opus"}, "claude:opus"),
+        ({"agent": "claude", "model": "opus"}, {"agent": "claude"}, None),
+        ({"agent": "claude"}, {"agent": "codex"}, None),
+        ({"agent": "mine"}, {"agent": "mine", "model": "large"}, "mine:large"),
+        ({"agent": "mine"}, {"agent": "mine", "model": "small"}, None),
+        ({"agent": "linter"}, {"agent": "linter"}, None),
+        ({"agent": "command", "argument": "make"}, {"agent": "command", "argument": "make"}, None),
+        ({"agent": "playbook"}, {"agent": "playbook"}, None),
+        ({"agent": "theirs", "argument": "x"}, {"agent": "theirs", "argument": "x"}, "theirs:x"),
+        ({"agent": "theirs", "argument": "x"}, {"agent": "theirs", "argument": "y"}, None),
+        ({"agent": "gone"}, {"agent": "claude"}, None),
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_one_agent_with_one_model_in_both_roles_judges_its_own_work(
+    worker: dict[str, object], supervisor: dict[str, object], judge: str | None
+) -> None:
+    mine = AgentDefinition(command=("x",), model="large")
+    config = Config(agents={"mine": mine, "linter": AgentDefinition(command="lint", reply="exit_code")})
+    roles = Roles.model_validate({"worker": worker, "supervisor": supervisor})
+    assert judge_of_its_own(roles, config) == judge
 
 
 # --worker and --supervisor

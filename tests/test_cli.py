@@ -18,6 +18,7 @@ import click
 import pexpect
 import pytest
 from pytest_mock import MockerFixture
+from specs import text_spec, write_spec
 
 from logist import __version__
 from logist.cli import LazyGroup, cli, run
@@ -44,7 +45,7 @@ agent = "fake"
 [roles.supervisor]
 agent = "fake"
 [agents.fake]
-argv = ["fake-agent"]
+command = ["fake-agent"]
 [agents.fake.env]
 FAKE_DIR = "{fake}"
 """
@@ -461,6 +462,15 @@ def test_who_plays_a_role_is_changed_with_an_answer(project: Project, waiting: C
     assert project.manifest()["status"] == "SUCCESS"
 
 
+def test_an_answer_that_leaves_one_agent_to_judge_its_own_work_says_so(waiting: Callable[..., Outcome]) -> None:
+    told = "fake judges its own work"
+    assert told not in waiting("job", "resolve", "--retry", "--supervisor", "command:true").err
+    waiting("job", "rerun")
+    waiting("job", "run", "-q", code=3)
+    shown = waiting("job", "resolve", "--retry", "--supervisor", "fake", "--json")
+    assert (told in shown.err, shown.json["status"]) == (True, "PENDING")
+
+
 def test_a_raised_budget_alone_sends_the_job_on(project: Project, invoke: Callable[..., Outcome]) -> None:
     project.play(worker="reply COMPLETED done", supervisor="reply COMPLETED fine")
     invoke("job", "create", "--id", "job", "-o", "Write", "--steps", "1")
@@ -556,6 +566,19 @@ def test_a_job_from_a_folder_or_from_nothing(project: Project, invoke: Callable[
     assert "a copy of" in invoke("job", "create", str(folder), "-o", "Copy").err
     assert (project.jobs / "copy" / "workspace" / "a.txt").read_text(encoding="utf-8") == "a"
     assert "starts empty" in invoke("job", "create", "-o", "Empty").err
+
+
+def test_a_job_whose_one_agent_judges_its_own_work_is_made_with_a_word_about_it(
+    project: Project, invoke: Callable[..., Outcome]
+) -> None:
+    made = invoke("job", "create", "-o", "Write")
+    [told] = [line for line in made.err.splitlines() if "fake judges its own work" in line]
+    assert told.endswith("--supervisor")
+    as_json = invoke("job", "create", "-o", "Write", "--json")
+    assert (as_json.err, as_json.json["status"]) == (f"{told}\n", "PENDING")
+    write_spec(project.folder, text_spec(1))
+    for options in (["-q"], ["-q", "--json"], ["--supervisor", "command:true"], ["--spec", "job.json"]):
+        assert "judges its own work" not in invoke("job", "create", "-o", "Write", *options).err
 
 
 def test_the_options_of_create_are_the_job(project: Project, invoke: Callable[..., Outcome]) -> None:

@@ -257,7 +257,7 @@ def test_a_damaged_history_is_exit_code_78(refused: Callable[..., Outcome], proj
         ("roles = 3", "roles"),
         ("[roles.worker]\nagnet = 'x'", "did you mean agent"),
         ("not toml", "logist.toml"),
-        ("[agents.command]\nargv = ['x']", "built in"),
+        ("[agents.command]\ncommand = ['x']", "built in"),
         ("[roles.worker]\ntimeout = 'soon'", "duration"),
     ],
 )
@@ -310,7 +310,7 @@ def test_an_agent_that_can_not_run_is_refused_when_the_job_is_made(
     refused: Callable[..., Outcome], project: Project, option: str, role: str, expected: str
 ) -> None:
     with (project.folder / "logist.toml").open("a", encoding="utf-8") as config:
-        config.write('[agents.choosy]\nargv = ["true", "{model}"]\n[agents.gone]\nargv = ["no-such-program"]\n')
+        config.write('[agents.choosy]\ncommand = ["true", "{model}"]\n[agents.gone]\ncommand = ["no-such-program"]\n')
     refused("job", "create", "-o", "x", option, role, code=78, expect=expected)
     assert not project.jobs.exists()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from logist.configuration import define_job, define_roles, find_project_file, load_configuration, read_job_file
 from logist.durations import format_duration, parse_duration
 from logist.errors import InvalidFile, UsageProblem
-from logist.models.config import Config, JobFile
+from logist.models.config import AgentDefinition, Config, JobFile
 from logist.models.manifest import Budget, Check, Phase, Roles, RoleSettings
 
 
@@ -108,8 +108,8 @@ def test_another_agent_does_not_take_over_argument_and_model(project: Path, home
 
 
 def test_an_agents_definition_is_replaced_as_a_whole(project: Path, home: Path) -> None:
-    user_file(home, "[agents.mine]\nargv = ['old']\n[agents.yours]\nargv = ['kept']")
-    file = write(project / "logist.toml", "[agents.mine]\nshell = 'new'")
+    user_file(home, "[agents.mine]\ncommand = ['old']\n[agents.yours]\ncommand = ['kept']")
+    file = write(project / "logist.toml", "[agents.mine]\ncommand = 'new'")
     loaded = load_configuration(project, {})
     assert (loaded.config.agents["mine"].shell, loaded.config.agents["mine"].argv) == ("new", ())
     assert loaded.config.agents["yours"].argv == ("kept",)
@@ -165,7 +165,7 @@ def test_everything_can_be_written_short(project: Path) -> None:
 
 
 #: The start of an agent whose output is read.
-JSON_AGENT = "[agents.mine]\nargv = ['x']\noutput = 'json'\ntext_path = 'a.0.b'\n"
+JSON_AGENT = "[agents.mine]\ncommand = ['x']\noutput = 'json'\nreply_path = 'a.0.b'\n"
 
 
 @pytest.mark.parametrize(
@@ -177,21 +177,31 @@ JSON_AGENT = "[agents.mine]\nargv = ['x']\noutput = 'json'\ntext_path = 'a.0.b'\
         ("[roles.boss]\nagent = 'x'", "unknown key roles.boss", "worker, supervisor"),
         ("[[checks]]\nname = 'x'\ncomand = 'y'", "unknown key checks.0.comand", "did you mean command?"),
         ("[[checks]]\nname = 'x'", "the key checks.0.command is missing", "add checks.0.command"),
-        ("[agents.mine]\nargv = ['x']\nprmpt = 'none'", "unknown key agents.mine.prmpt", "did you mean prompt?"),
+        ("[agents.mine]\ncommand = ['x']\nprmpt = 'none'", "unknown key agents.mine.prmpt", "did you mean prompt?"),
         ("no_progress_limit = 'x'", "no_progress_limit: Input should be a valid integer", "correct no_progress_limit"),
         ("[budget]\ntime = 'soon'", "budget: time: 'soon' is not a duration", "correct budget"),
         ("[roles.worker]\nidle_timeout = 'soon'", "roles: worker.idle_timeout: 'soon' is not a duration", "correct"),
         ("[roles.worker]\ntimeout = '0s'", "roles.worker.timeout: Input should be greater than 0", "correct"),
-        ("[agents.mine]\nargv = ['x', '{promt}']", "agents.mine: argv has the unknown placeholder {promt}", "correct"),
-        ("[agents.mine]\nprompt = 'none'", "agents.mine: give argv or shell, one of the two", "correct"),
-        ("[agents.mine]\nargv = ['x']\nshell = 'y'", "agents.mine: give argv or shell, one of the two", "correct"),
-        ("[agents.mine]\nshell = ' '", "agents.mine: shell is empty", "correct"),
-        ("[agents.mine]\nshell = 'x'\nprompt = 'argument'", "a shell line takes no prompt argument", "correct"),
-        ("[agents.mine]\nargv = ['{prompt}']", '{prompt} in argv needs prompt = "argument"', "correct"),
-        ("[agents.mine]\nargv = ['x']\nenv = { A_TOKEN = 'x' }", "A_TOKEN looks like a secret", "correct"),
-        ("[agents.mine]\nargv = ['x']\noutput = 'json'", 'output = "json" needs text_path', "correct"),
-        ("[agents.mine]\nargv = ['x']\nerror_path = 'e'", 'error_path needs output = "json" or "ndjson"', "correct"),
-        ("[agents.mine]\nargv = ['x']\nusage = { cost = 'c' }", 'usage needs output = "json" or "ndjson"', "correct"),
+        (
+            "[agents.mine]\ncommand = ['x', '{promt}']",
+            "agents.mine: command has the unknown placeholder {promt}",
+            "correct",
+        ),
+        ("[agents.mine]\nprompt = 'none'", "the key agents.mine.command is missing", "add agents.mine.command"),
+        ("[agents.mine]\ncommand = 5", "agents.mine.command: write it as a list of words, or as one line", "correct"),
+        ("[agents.mine]\ncommand = ['x', 5]", "agents.mine.command: write it as a list of words", "correct"),
+        (f"[agents.mine]\ncommand = ['x', '{'y' * 40_000}']", "is longer than 32768 characters", "correct"),
+        ("[agents.mine]\ncommand = ' '", "agents.mine.command: it is empty", "correct"),
+        ("[agents.mine]\ncommand = 'x'\nprompt = 'arg'", 'a shell line takes no prompt = "arg"', "correct"),
+        ("[agents.mine]\ncommand = ['{prompt}']", '{prompt} in command needs prompt = "arg"', "correct"),
+        ("[agents.mine]\ncommand = ['x']\nenv = { A_TOKEN = 'x' }", "A_TOKEN looks like a secret", "correct"),
+        ("[agents.mine]\ncommand = ['x']\noutput = 'json'", 'output = "json" needs reply_path', "correct"),
+        ("[agents.mine]\ncommand = ['x']\nerror_path = 'e'", 'error_path needs output = "json" or "ndjson"', "correct"),
+        (
+            "[agents.mine]\ncommand = ['x']\nusage = { cost = 'c' }",
+            'usage needs output = "json" or "ndjson"',
+            "correct",
+        ),
         (f"{JSON_AGENT}session_path = 'a..b'", "agents.mine.session_path: 'a..b' is no dotted path", "correct"),
         (f"{JSON_AGENT}usage = {{ costs = 'c' }}", "unknown key agents.mine.usage.costs", "did you mean cost?"),
         (f'{JSON_AGENT}provider = "openai"', "provider is for a price: it needs the paths", "correct"),
@@ -199,8 +209,8 @@ JSON_AGENT = "[agents.mine]\nargv = ['x']\noutput = 'json'\ntext_path = 'a.0.b'\
         (f"{JSON_AGENT}resume = ['-c']\nsession_path = 's'", "resume must say where {session} stands", "correct"),
         (f"{JSON_AGENT}resume = ['-r', '{{session}}']", "resume needs session_path", "correct"),
         (f"{JSON_AGENT}output_path = 'x'", "unknown key agents.mine.output_path", "did you mean"),
-        ("[agents.command]\nargv = ['x']", "agents.command: command is built in", "correct"),
-        ("[agents.Mine]\nargv = ['x']", "agents.Mine", "correct"),
+        ("[agents.command]\ncommand = ['x']", "agents.command: command is built in", "correct"),
+        ("[agents.Mine]\ncommand = ['x']", "agents.Mine", "correct"),
         ("env = ['A=B']", "env.0", "correct env.0"),
         ("x = [", "is not TOML", "correct that line"),
     ],
@@ -209,6 +219,41 @@ def test_a_mistake_is_named_with_its_file_and_key(text: str, message: str, hint:
     problem = problem_in(project, text)
     assert message in problem.message
     assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("argv = ['x', '-p']", "command = ['x', '-p']"),
+        ("shell = 'x -p'", "command = 'x -p'"),
+        ("argv = ['x']\nprompt = 'argument'", "command = ['x']\nprompt = 'arg'"),
+        (
+            "command = 'x'\noutput = 'json'\ntext_path = 'a.b'\ntext_where = { c = 'd' }",
+            "command = 'x'\noutput = 'json'\nreply_path = 'a.b'\nreply_where = { c = 'd' }",
+        ),
+    ],
+)
+def test_an_agent_that_is_described_in_the_words_of_before_is_read_as_ever(old: str, new: str, project: Path) -> None:
+    def read(text: str) -> AgentDefinition:
+        write(project / "logist.toml", f"[agents.mine]\n{text}")
+        return load_configuration(project, {}).config.agents["mine"]
+
+    assert read(old) == read(new)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        ("argv = ['x']\ncommand = ['x']", "argv", "command"),
+        ("argv = ['x']\nshell = 'x'", "shell", "command"),
+        ("command = 'x'\noutput = 'json'\ntext_path = 'a'\nreply_path = 'a'", "text_path", "reply_path"),
+    ],
+)
+def test_a_key_that_stands_there_in_two_words_is_refused(text: str, old: str, new: str, project: Path) -> None:
+    problem = problem_in(project, f"[agents.mine]\n{text}")
+    assert problem.message.endswith(
+        f"agents.mine: {old} is an old name of {new}, and there is one already; write {new} alone"
+    )
 
 
 def test_a_mistake_in_the_users_file_names_the_users_file(project: Path, home: Path) -> None:
@@ -225,7 +270,7 @@ def test_a_tool_table_of_another_kind_is_named(project: Path) -> None:
 
 
 def test_a_fixed_variable_that_only_sounds_like_a_secret_is_taken(project: Path) -> None:
-    write(project / "logist.toml", "[agents.mine]\nargv = ['x']\nenv = { MAX_TOKENS = '5', KEYBOARD = 'us' }")
+    write(project / "logist.toml", "[agents.mine]\ncommand = ['x']\nenv = { MAX_TOKENS = '5', KEYBOARD = 'us' }")
     assert load_configuration(project, {}).config.agents["mine"].env["MAX_TOKENS"] == "5"
 
 

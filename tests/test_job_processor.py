@@ -30,7 +30,7 @@ from logist.testing import FakeClock, ScriptedAdapter, exited
 from logist.workspace_creation import SourceRequest
 
 RIGHT = Check(name="right", command="grep -q right work.txt")
-CONFIGURED = Config(agents={"fake": AgentDefinition(shell='eval "$FAKE_AGENT"', pass_env=("FAKE_AGENT",))})
+CONFIGURED = Config(agents={"fake": AgentDefinition(command='eval "$FAKE_AGENT"', pass_env=("FAKE_AGENT",))})
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_worker_can_not_forge_the_supervisors_verdict(jobs: Jobs) -> None:
 
 
 def test_a_missing_program_is_said_before_anything_is_spent(jobs: Jobs) -> None:
-    jobs.config = Config(agents={"ghost": AgentDefinition(argv=("no-such-agent-program",))})
+    jobs.config = Config(agents={"ghost": AgentDefinition(command=("no-such-agent-program",))})
     jobs.create(worker=RoleSettings(agent="ghost"))
     with pytest.raises(AgentUnavailable, match="no-such-agent-program"):
         jobs.run()

@@ -93,7 +93,7 @@ def test_an_objection_counts_whoever_steers_it(jobs: Jobs, tmp_path: Path) -> No
 
 def test_an_agent_of_the_configuration_says_what_steers_it(jobs: Jobs) -> None:
     reply = """printf '{"token": "%s", "action": "COMPLETED"}' "$LOGIST_STEP_TOKEN" > "$LOGIST_REPLY_FILE" """
-    mine = AgentDefinition(shell=reply, steered_by=("mine.toml",))
+    mine = AgentDefinition(command=reply, steered_by=("mine.toml",))
     jobs.config = Config(agents={"mine": mine})
     jobs.create(worker="touch mine.toml", supervisor=RoleSettings(agent="mine"))
     assert "takes settings from mine.toml" in jobs.run_to(ExitCode.INTERVENTION_REQUIRED).reason.sentence

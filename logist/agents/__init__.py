@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from logist.errors import AgentUnavailable, UsageProblem
-from logist.models.manifest import MAX_TEXT, RoleSettings
+from logist.models.manifest import MAX_TEXT, Roles, RoleSettings
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -122,6 +122,32 @@ def _load(entry: EntryPoint) -> Agent:
             f"the agent {entry.name} is no agent: it has no check, spell and read", "ask the package's author for one"
         )
     return agent
+
+
+def judge_of_its_own(roles: Roles, config: Config) -> str | None:
+    """Who judges what it did itself, like `NAME` or `NAME:MODEL`; None: two play the roles, or one that asks no model.
+
+    Raises AgentUnavailable when the one agent that plays both is not known.
+    """
+    works, judges = (_who_plays(settings, config) for settings in (roles.worker, roles.supervisor))
+    if works != judges or not _asks_a_model(roles.worker.agent, config):
+        return None
+    return ":".join(filter(None, works))
+
+
+def _who_plays(settings: RoleSettings, config: Config) -> tuple[str, str, str | None]:
+    """The agent, its argument and its model."""
+    definition = config.agents.get(settings.agent)
+    return settings.agent, settings.argument, settings.model or (definition.model if definition else None)
+
+
+def _asks_a_model(name: str, config: Config) -> bool:
+    """Whether the agent judges by more than an exit code or a script, as far as that is known."""
+    if name in BUILT_IN:
+        return False
+    if name in config.agents:
+        return config.agents[name].reply == "required"
+    return not find_agent(name, config).scripted
 
 
 def parse_role(text: str, base: RoleSettings) -> RoleSettings:

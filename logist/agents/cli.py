@@ -113,8 +113,8 @@ class Cli(ABC):
     version_argv: tuple[str, ...] = ()
     #: Its generations are called in different ways: the request's `version` is what it printed.
     by_version: bool = False
-    #: How it takes its prompt. `argument` and `file`: its argv says where.
-    prompt: Literal["stdin", "argument", "file"] = "stdin"
+    #: How it takes its prompt, in the words of the configuration. `arg` and `file`: its argv says where.
+    prompt: Literal["stdin", "arg", "file"] = "stdin"
     #: Environment variables that are passed on to it (keys, addresses, folders), and those that are always set.
     passes: tuple[str, ...] = ()
     fixed: tuple[tuple[str, str], ...] = ()
@@ -252,7 +252,7 @@ class CliAgent:
         )
         if result.ended is Ended.TIMED_OUT:
             # What it had used until then is used.
-            return report._replace(outcome=Outcome.TIMEOUT, detail=f"the command was stopped: {result.detail}")
+            return report._replace(outcome=Outcome.TIMEOUT, detail=_stopped(report, result.detail))
         return report
 
     def _read_output(self, output: CliOutput) -> Report:
@@ -326,6 +326,12 @@ def _told(request: OneshotRequest, result: CommandResult, wait: float | None) ->
         # No calendar has it.
         return ""
     return f" (worth trying again at {moment:%Y-%m-%d %H:%M} UTC)"
+
+
+def _stopped(report: Report, limit: str) -> str:
+    """Which limit stopped it, and what had gone wrong until then, where its output tells: it may be why."""
+    told = report.outcome not in (Outcome.OK, Outcome.KILLED, Outcome.NO_RESULT)
+    return f"the command was stopped: {limit}" + (f"; by its own account: {_in_short(report)}" if told else "")
 
 
 def _detail(report: Report) -> str:

@@ -41,7 +41,7 @@ class Cline(Cli):
     install = "npm install -g cline"
     login = "log in once with `cline auth`"
     tested = ("3.0.", "2.18.", "1.0.")
-    prompt = "argument"
+    prompt = "arg"
     by_version = True
     passes = (
         *("CLINE_API_KEY", "CLINE_PROVIDER", "CLINE_MODEL", "CLINE_API_BASE_URL", "CLINE_DIR", "CLINE_DATA_DIR"),
@@ -142,18 +142,41 @@ def _without_result(events: list[Values], output: CliOutput) -> Report:
     """Earlier generations know no `run_result`: their last word is a message."""
     refusals = [refusal for event in events if (refusal := _refusal(event))]
     if refusals:
-        said = text_at(json_object(refusals[-1].encode("utf-8", "replace")), "message") or refusals[-1]
-        return Report(outcome_of_message(refusals[-1]) or Outcome.SERVER, detail=said)
+        return _refused(refusals[-1])
     denied, words = (_said(events, kind) for kind in ("command_permission_denied", "completion_result"))
     if denied:
         return Report(Outcome.PERMISSION_DENIED, detail=denied[-1] or "a command was denied")
     if words and output.exit_code == 0:
         return Report(Outcome.OK, text=words[-1])
+    error = _last_error(events)
+    if error is not None:
+        return error
     if output.exit_code > _SIGNALLED:
         return Report(Outcome.KILLED, detail=f"it was killed (exit code {output.exit_code})")
     if output.exit_code != 0 and not events:
         return _never_begun(output)
     return Report(Outcome.NO_RESULT, detail=f"no result was printed (exit code {output.exit_code})")
+
+
+def _last_error(events: list[Values]) -> Report | None:
+    """The report on an error that nothing was said after; None: it got over those that there were."""
+    last = next((event for event in reversed(events) if text_at(event, "text")), {})
+    said = text_at(last, "text")
+    match last.get("say"):
+        case "error_retry":
+            return _refused(text_at(_object(said), "errorMessage") or said)
+        case "error":
+            # It gave up, as after one mistake after the other.
+            return Report(Outcome.LIMIT, detail=said)
+    return None
+
+
+def _refused(said: str) -> Report:
+    return Report(outcome_of_message(said) or Outcome.SERVER, detail=text_at(_object(said), "message") or said)
+
+
+def _object(text: str) -> Values | None:
+    return json_object(text.encode("utf-8", "replace"))
 
 
 def _never_begun(output: CliOutput) -> Report:
@@ -190,7 +213,7 @@ def _usage(result: Values) -> Usage:
 
 def _usage_of_messages(messages: list[Values]) -> Usage:
     """The sum over its requests; of one that was tried again it tells no more than the first answer."""
-    told = [json_object(request.encode("utf-8", "replace")) for request in _said(messages, "api_req_started")]
+    told = [_object(request) for request in _said(messages, "api_req_started")]
 
     def total(name: str) -> float:
         return sum(number_at(each, name) or 0 for each in told)

@@ -18,7 +18,7 @@ class Continue(Cli):
     install = "npm install -g @continuedev/cli"
     login = "log in once with `cn login`, or give the model its key in config.yaml"
     tested = ("1.5.",)
-    prompt = "argument"
+    prompt = "arg"
     passes = ("CONTINUE_API_KEY", "CONTINUE_GLOBAL_DIR", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
     fixed = (("CONTINUE_TELEMETRY_ENABLED", "0"),)
     #: It goes on with the last session only, whoever's that was.

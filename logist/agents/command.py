@@ -72,14 +72,15 @@ class ConfiguredAgent:
         return self.definition.steered_by
 
     def check(self, settings: RoleSettings) -> None:
-        """Raise AgentUnavailable when its program is not there, or a value that its argv names is not set."""
+        """Raise AgentUnavailable when its program is not there, or a value that its command names is not set."""
         if settings.args and self.definition.shell is not None:
             raise AgentUnavailable(
-                f"the agent {self.name} takes no args: it is a shell line", f"use argv in [agents.{self.name}]"
+                f"the agent {self.name} takes no args: it is a shell line",
+                f"write command in [agents.{self.name}] as a list of words",
             )
         if settings.argument:
             raise AgentUnavailable(
-                f"the agent {self.name} takes no argument", f"put arguments into argv of [agents.{self.name}]"
+                f"the agent {self.name} takes no argument", f"put arguments into command in [agents.{self.name}]"
             )
         if self._model(settings) is None and any("{model}" in argument for argument in self.definition.argv):
             raise AgentUnavailable(
@@ -92,11 +93,11 @@ class ConfiguredAgent:
         if not relative and not PLACEHOLDER.search(program) and shutil.which(program) is None:
             raise AgentUnavailable(
                 f"the program {program} of the agent {self.name} was not found",
-                f"install it, or correct argv of [agents.{self.name}]",
+                f"install it, or correct command in [agents.{self.name}]",
             )
 
     def spell(self, request: OneshotRequest) -> Command:
-        """Its argv with the placeholders filled in, or its shell line as it stands."""
+        """Its words with the placeholders filled in, or its shell line as it stands."""
         definition = self.definition
         request = replace(
             request, settings=request.settings.model_copy(update={"model": self._model(request.settings)})
@@ -182,7 +183,7 @@ def _fill(definition: AgentDefinition, request: OneshotRequest) -> tuple[str, ..
     }
     # One pass: what a value holds is never a placeholder again.
     argv = [PLACEHOLDER.sub(lambda found: values[found[1]], argument) for argument in definition.argv]
-    given = {"argument": "prompt", "file": "prompt_file"}.get(definition.prompt)
+    given = {"arg": "prompt", "file": "prompt_file"}.get(definition.prompt)
     unsaid = given is not None and not any(f"{{{given}}}" in argument for argument in definition.argv)
     return (*argv, *resume, *request.settings.args, *([values[given]] if given and unsaid else []))
 

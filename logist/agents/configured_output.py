@@ -36,12 +36,12 @@ def _report(definition: AgentDefinition, objects: list[Values]) -> Report:
     if not objects:
         return Report(Outcome.NO_RESULT, detail="its output holds no JSON object")
     for values in reversed(objects):
-        error, text = _at(values, definition.error_path), _text(values, definition.text_path)
+        error, text = _at(values, definition.error_path), _text(values, definition.reply_path)
         if error not in (None, False, 0, "", {}, []):
             return _failure(error, text)
-        if text and all(_at(values, path) == wanted for path, wanted in definition.text_where.items()):
+        if text and all(_at(values, path) == wanted for path, wanted in definition.reply_where.items()):
             return Report(Outcome.OK, text=text)
-    return Report(Outcome.NO_RESULT, detail=f"its output has no text at {definition.text_path}")
+    return Report(Outcome.NO_RESULT, detail=f"its output has no text at {definition.reply_path}")
 
 
 def _failure(error: object, text: str) -> Report:

@@ -21,7 +21,7 @@ class Kimi(Cli):
     install = "npm install -g @moonshot-ai/kimi-code"
     login = "set up its provider in ~/.kimi-code/config.toml, or set KIMI_API_KEY"
     tested = ("2.1.",)
-    prompt = "argument"
+    prompt = "arg"
     passes = ("KIMI_API_KEY", "KIMI_BASE_URL", "KIMI_MODEL_NAME", "MOONSHOT_API_KEY")
     resumes = True
     steered_by = (".kimi-code/", ".kimi/", ".mcp.json")

@@ -39,7 +39,7 @@ class Mini(Cli):
     install = "python -m pip install mini-swe-agent mcp"
     login = "set the key of the model's provider, as OPENAI_API_KEY"
     tested = ("2.4.",)
-    prompt = "argument"
+    prompt = "arg"
     passes = (
         *("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"),
         *("OPENROUTER_API_KEY", "DEEPSEEK_API_KEY", "MSWEA_MODEL_NAME", "MSWEA_MODEL_API_KEY"),

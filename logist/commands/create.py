@@ -9,6 +9,7 @@ import click
 
 from logist.commands.output import print_json, tell
 from logist.commands.parameters import Dollars, Duration, complete_job, json_option, read_text
+from logist.commands.roles import tell_who_judges_itself
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ def create(
         print_json(manifest.model_dump(mode="json"))
     else:
         click.echo(manifest.id)
-        if not quiet:
+    if not quiet:
+        tell_who_judges_itself(manifest, config)
+        if not as_json:
             _tell_created(manifest, selected=not no_select)
 
 

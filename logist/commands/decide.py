@@ -8,6 +8,7 @@ import click
 
 from logist.commands.output import print_json, tell
 from logist.commands.parameters import Dollars, Duration, job_argument, json_option, message_options, read_message
+from logist.commands.roles import tell_who_judges_itself
 from logist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ def resolve(
     text = read_message(message, message_file).strip()
     with invocation.runtime() as runtime:
         manifest = _resolve(runtime, job_id, answer, increase, players, text)
+        config = runtime.config
+    if players:
+        tell_who_judges_itself(manifest, config)
     _show(manifest, as_json)
 
 

@@ -29,7 +29,8 @@ CONFIG_TEMPLATE = """\
 # The same outcome this often in a row is no progress.
 # no_progress_limit = 3
 
-# Who works, and who judges: `playbook` (scripted, asks no model), `command`, or an agent from below.
+# Who works, and who judges: `playbook` (scripted, asks no model), `command`, an agent CLI, or an agent from below.
+# Two different agents are better than one: who judges should not be who did the work.
 # [roles.worker]
 # agent = "command"
 # argument = "make all"
@@ -46,7 +47,7 @@ CONFIG_TEMPLATE = """\
 
 # An agent of your own: any program that takes a prompt. It answers through the file that LOGIST_REPLY_FILE names.
 # [agents.mine]
-# argv = ["my-agent", "--model", "{model}"]
+# command = ["my-agent", "--model", "{model}"]
 # prompt = "stdin"
 """
 

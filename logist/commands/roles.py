@@ -1,4 +1,4 @@
-"""`logist role list` and `show`."""
+"""`logist role list` and `show`, and what is said of who plays the roles of a job."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from logist.commands.output import print_json, print_text
+from logist.commands.output import print_json, print_text, tell
 
 if TYPE_CHECKING:
     from logist.commands.invocation import Invocation
     from logist.models.config import Config
-    from logist.models.manifest import RoleSettings
+    from logist.models.manifest import JobManifest, RoleSettings
 
 ROLES = ("worker", "supervisor")
 JOB_HELP = "A job, to see its own roles instead of those that new jobs get."
@@ -65,3 +65,13 @@ def _template(role: str, config: Config) -> str:
     """Where the role's prompt comes from."""
     own = None if config.prompts is None else config.prompts / f"{role}.md"
     return str(own) if own is not None and own.is_file() else f"packaged {role}.md"
+
+
+def tell_who_judges_itself(manifest: JobManifest, config: Config) -> None:
+    """A remark where one agent with one model does the job's work and judges it too."""
+    from logist.agents import judge_of_its_own
+
+    works = any(phase.spec is None for phase in manifest.job.phases)
+    name = judge_of_its_own(manifest.job.roles, config) if works else None
+    if name is not None:
+        tell(f"{name} judges its own work: two different agents are better than one; name the other with --supervisor")

@@ -24,13 +24,15 @@ from logist.models.manifest import (
 )
 from logist.models.record import Record
 
-#: What an argument of `argv` may hold in braces.
+#: What a word of an agent's `command` may hold in braces.
 PLACEHOLDERS = ("prompt", "prompt_file", "workspace", "reply_file", "model", "role")
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 #: What an argument of `resume` may hold, and one of them must.
 SESSION_PLACEHOLDER = "{session}"
 #: Names that `[agents.NAME]` can't take.
 BUILT_IN_AGENTS = ("command", "playbook")
+#: What keys of `[agents.NAME]` were called once: files that say so are still read.
+_OLD_NAMES = {"argv": "command", "shell": "command", "text_path": "reply_path", "text_where": "reply_where"}
 
 _SECRET_WORDS = {"KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS"}
 _LONGEST_CHECK_NAME = 80
@@ -116,24 +118,35 @@ class UsagePaths(Record):
         return self
 
 
-class AgentDefinition(Record):
-    """An agent of the configuration: any program that takes a prompt. Give either `argv` or `shell`."""
+def _command(value: Any) -> Any:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        # pydantic would name each kind that it is not.
+        raise ValueError("write it as a list of words, or as one line for /bin/sh")
+    if max(map(len, words), default=0) > MAX_TEXT:
+        raise ValueError(f"a word of it, or the line, is longer than {MAX_TEXT} characters")
+    if not any(word.strip() for word in words):
+        raise ValueError("it is empty")
+    return value
 
-    #: Arguments; {prompt}, {prompt_file}, {workspace}, {reply_file}, {model} and {role} are filled in.
-    argv: tuple[Annotated[str, StringConstraints(max_length=MAX_TEXT)], ...] = ()
-    #: A line for /bin/sh; it finds the same values in LOGIST_* variables.
-    shell: Annotated[str, StringConstraints(max_length=MAX_TEXT)] | None = None
-    #: How the prompt is given. `argument`: where {prompt} stands, else as the last argument; `file`: so with
-    #: {prompt_file}.
-    prompt: Literal["stdin", "argument", "file", "none"] = "stdin"
+
+class AgentDefinition(Record):
+    """An agent of the configuration: any program that takes a prompt."""
+
+    #: A list of words, in which {prompt}, {prompt_file}, {workspace}, {reply_file}, {model} and {role} are filled in;
+    #: or a line for /bin/sh, which finds the same values in LOGIST_* variables.
+    command: Annotated[tuple[str, ...] | str, BeforeValidator(_command)]
+    #: How the prompt is given. `arg`: where {prompt} stands, else as the last argument; `file`: so with {prompt_file}.
+    prompt: Literal["stdin", "arg", "file", "none"] = "stdin"
     #: `required`: a reply file or a fenced reply. `exit_code`: without a reply file, 0 is COMPLETED and else RETRY.
     reply: Literal["required", "exit_code"] = "required"
     #: What it prints: text, of which all is its final text; one JSON object; or one on each line.
     output: Literal["text", "json", "ndjson"] = "text"
-    #: Where the final text stands in that object; of several, in the last that has it and that `text_where` fits.
-    text_path: DottedPath | None = None
+    #: Where the final text, which holds the reply, stands in that object; of several, in the last that has it and that
+    #: `reply_where` fits.
+    reply_path: DottedPath | None = None
     #: Values that the object with the final text has, by path: {"role" = "assistant"}.
-    text_where: dict[DottedPath, str | int | bool] = Field(default_factory=dict)
+    reply_where: dict[DottedPath, str | int | bool] = Field(default_factory=dict)
     #: Where an error stands: a text, a true, an HTTP status, or an object.
     error_path: DottedPath | None = None
     #: Where the session's name stands.
@@ -153,14 +166,20 @@ class AgentDefinition(Record):
     #: Names of variables that are passed through from the caller.
     pass_env: tuple[VariableName, ...] = ()
 
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The words of `command`; empty where it is a line for a shell."""
+        return () if isinstance(self.command, str) else self.command
+
+    @property
+    def shell(self) -> str | None:
+        """The line that `command` is; None where it is a list of words."""
+        return self.command if isinstance(self.command, str) else None
+
     @model_validator(mode="after")
-    def _is_complete(self) -> AgentDefinition:
-        if bool(self.argv) == (self.shell is not None):
-            raise ValueError("give argv or shell, one of the two")
-        if self.shell is not None and not self.shell.strip():
-            raise ValueError("shell is empty")
-        if self.shell is not None and self.prompt == "argument":
-            raise ValueError("a shell line takes no prompt argument; use stdin or $LOGIST_PROMPT_FILE")
+    def _shell_line_gets_no_prompt(self) -> AgentDefinition:
+        if self.shell is not None and self.prompt == "arg":
+            raise ValueError('a shell line takes no prompt = "arg"; use "stdin", or $LOGIST_PROMPT_FILE in it')
         return self
 
     @model_validator(mode="after")
@@ -169,20 +188,20 @@ class AgentDefinition(Record):
         unknown = sorted(used - set(PLACEHOLDERS))
         if unknown:
             known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            raise ValueError(f"argv has the unknown placeholder {{{unknown[0]}}}; there are {known}")
-        if "prompt" in used and self.prompt != "argument":
-            raise ValueError('{prompt} in argv needs prompt = "argument"')
+            raise ValueError(f"command has the unknown placeholder {{{unknown[0]}}}; there are {known}")
+        if "prompt" in used and self.prompt != "arg":
+            raise ValueError('{prompt} in command needs prompt = "arg"')
         return self
 
     @model_validator(mode="after")
     def _output_can_be_read(self) -> AgentDefinition:
-        read = ("text_path", "text_where", "error_path", "session_path", "usage")
+        read = ("reply_path", "reply_where", "error_path", "session_path", "usage")
         if self.output == "text":
             given = [name for name in read if name in self.model_fields_set]
             if given:
                 raise ValueError(f'{given[0]} needs output = "json" or "ndjson"')
-        elif self.text_path is None:
-            raise ValueError(f'output = "{self.output}" needs text_path, where the final text stands')
+        elif self.reply_path is None:
+            raise ValueError(f'output = "{self.output}" needs reply_path, where the final text stands')
         return self
 
     @model_validator(mode="after")
@@ -200,7 +219,7 @@ class AgentDefinition(Record):
         if self.session_path is None:
             raise ValueError("resume needs session_path, where the session's name stands in the output")
         if self.shell is not None:
-            raise ValueError("a shell line takes no arguments to resume; use argv")
+            raise ValueError("a shell line takes no arguments to resume; write command as a list of words")
         return self
 
     @model_validator(mode="after")
@@ -209,6 +228,22 @@ class AgentDefinition(Record):
             if _SECRET_WORDS & set(name.upper().split("_")):
                 raise ValueError(f"{name} looks like a secret: name it in pass_env, and set it in your environment")
         return self
+
+
+def _agent_table(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    made = {key: each for key, each in value.items() if key not in _OLD_NAMES}
+    for old, new in _OLD_NAMES.items():
+        if old in value:
+            if new in made:
+                raise ValueError(f"{old} is an old name of {new}, and there is one already; write {new} alone")
+            made[new] = value[old]
+    return {**made, "prompt": "arg"} if made.get("prompt") == "argument" else made
+
+
+#: An agent as a table, in today's names or in those of before.
+AgentTable = Annotated[AgentDefinition, BeforeValidator(_agent_table)]
 
 
 class Config(Record):
@@ -220,7 +255,7 @@ class Config(Record):
     checks: tuple[CheckTable, ...] = ()
     no_progress_limit: Annotated[int, Field(ge=2, le=20)] = 3
     #: Agents by name.
-    agents: dict[AgentName, AgentDefinition] = Field(default_factory=dict)
+    agents: dict[AgentName, AgentTable] = Field(default_factory=dict)
     jobs_dir: Path | None = None
     #: A folder whose worker.md, supervisor.md and reply.md replace the packaged ones.
     prompts: Path | None = None

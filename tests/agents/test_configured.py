@@ -31,9 +31,9 @@ RESULT: dict[str, Any] = {
     "stats": [{"in": 1000, "out": 50.0, "cache": 200, "usd": 0.25}],
 }
 DEFINITION: dict[str, Any] = {
-    "argv": ["agent", "-p"],
+    "command": ["agent", "-p"],
     "output": "json",
-    "text_path": "result.text",
+    "reply_path": "result.text",
     "error_path": "is_error",
     "session_path": "session.id",
     "usage": {"input": "stats.0.in", "output": "stats.-1.out", "cached": "stats.0.cache", "cost": "stats.0.usd"},
@@ -128,7 +128,7 @@ def test_output_that_holds_no_answer_says_what_is_missing(
 
 
 def test_of_several_objects_the_last_that_fits_counts(request_: OneshotRequest) -> None:
-    agent = configured(output="ndjson", text_path="content", text_where={"role": "assistant"}, error_path="error")
+    agent = configured(output="ndjson", reply_path="content", reply_where={"role": "assistant"}, error_path="error")
     said = RESULT["result"]["text"]
     lines: list[dict[str, Any]] = [
         {"role": "user", "content": said.replace("COMPLETED", "STUCK")},
@@ -150,7 +150,7 @@ def test_of_several_objects_the_last_that_fits_counts(request_: OneshotRequest) 
 
 
 def test_a_session_is_gone_on_with_by_the_arguments_of_resume(request_: OneshotRequest) -> None:
-    agent = configured(prompt="argument")
+    agent = configured(prompt="arg")
     request = replace(going_on(request_), settings=request_.settings.model_copy(update={"args": ("--fast",)}))
     assert agent.spell(request_).argv == ("agent", "-p", request_.prompt)
     assert agent.spell(request).argv == ("agent", "-p", "--resume", "s-1", "--fast", request.prompt)
@@ -189,19 +189,19 @@ def test_a_use_without_a_cost_is_priced_by_the_model_of_the_role_or_the_definiti
 
 
 def test_the_model_of_the_definition_is_asked_where_the_role_names_none(request_: OneshotRequest) -> None:
-    agent = configured(argv=["sh", "-c", "{model}"], model="large")
+    agent = configured(command=["sh", "-c", "{model}"], model="large")
     agent.check(request_.settings)
     assert agent.spell(request_).argv[2] == agent.spell(request_).env["LOGIST_MODEL"] == "large"
     small = replace(request_, settings=request_.settings.model_copy(update={"model": "small"}))
     assert agent.spell(small).argv[2] == "small"
     with pytest.raises(AgentUnavailable, match="needs a model") as refused:
-        configured(argv=["sh", "-c", "{model}"]).check(request_.settings)
+        configured(command=["sh", "-c", "{model}"]).check(request_.settings)
     assert "[agents.mine]" in str(refused.value.hint)
 
 
 def test_figures_on_lines_of_their_own_are_heard_as_they_come(request_: OneshotRequest) -> None:
     figures = {"input": "in", "output": "out", "cost": "usd"}
-    agent = configured(output="ndjson", text_path="text", error_path=None, usage=figures, model="claude-sonnet-4-5")
+    agent = configured(output="ndjson", reply_path="text", error_path=None, usage=figures, model="claude-sonnet-4-5")
     meter = agent.meter(request_.settings)
     assert meter is not None
     meter.feed(b'{"in": 1000, "out": 10}\n{"text": "hello"}\n{"in": 2000}\n')
@@ -216,7 +216,7 @@ def test_figures_on_lines_of_their_own_are_heard_as_they_come(request_: OneshotR
 def test_a_prompt_can_be_a_file(request_: OneshotRequest) -> None:
     file = str(request_.prompt_file)
     assert configured(prompt="file").spell(request_).argv == ("agent", "-p", file)
-    placed = configured(prompt="file", argv=["agent", "--file={prompt_file}", "--go"])
+    placed = configured(prompt="file", command=["agent", "--file={prompt_file}", "--go"])
     assert placed.spell(request_).argv == ("agent", f"--file={file}", "--go")
     assert placed.spell(request_).stdin is None
 
@@ -243,7 +243,7 @@ def test_a_oneshot_that_was_stopped_still_counts_what_it_used(request_: OneshotR
 WITH_A_REPLY = RESULT["result"]["text"].encode()
 
 
-@pytest.mark.parametrize("agent", [configured(), ConfiguredAgent("mine", AgentDefinition(argv=("agent",)))])
+@pytest.mark.parametrize("agent", [configured(), ConfiguredAgent("mine", AgentDefinition(command=("agent",)))])
 @pytest.mark.parametrize(
     ("exit_code", "kind", "outcome"),
     [
@@ -262,7 +262,7 @@ def test_a_reply_in_the_output_of_a_program_that_failed_is_none(
     assert (answer.kind, answer.outcome, answer.reply is not None) == (kind, outcome, exit_code == 0)
 
 
-@pytest.mark.parametrize("agent", [configured(), ConfiguredAgent("mine", AgentDefinition(argv=("agent",)))])
+@pytest.mark.parametrize("agent", [configured(), ConfiguredAgent("mine", AgentDefinition(command=("agent",)))])
 @pytest.mark.parametrize(
     ("exit_code", "kind", "outcome"), [(1, "reply", Outcome.OK), (137, "transient", Outcome.KILLED)]
 )
@@ -288,7 +288,7 @@ def test_a_reply_file_counts_whatever_the_exit_code_but_not_of_a_program_that_wa
 def test_what_came_of_a_program_that_does_not_say_so_itself_is_told_all_the_same(
     result: CommandResult, outcome: Outcome, request_: OneshotRequest
 ) -> None:
-    answer = ConfiguredAgent("mine", AgentDefinition(argv=("agent",))).read(request_, result)
+    answer = ConfiguredAgent("mine", AgentDefinition(command=("agent",))).read(request_, result)
     assert (answer.reply, answer.outcome) == (None, outcome)
 
 
@@ -302,7 +302,7 @@ def test_output_without_a_text_came_to_no_result(request_: OneshotRequest) -> No
 
 
 def test_a_shell_line_takes_no_args(request_: OneshotRequest) -> None:
-    agent = ConfiguredAgent("mine", AgentDefinition(shell="agent"))
+    agent = ConfiguredAgent("mine", AgentDefinition(command="agent"))
     with pytest.raises(AgentUnavailable, match="takes no args"):
         agent.check(request_.settings.model_copy(update={"args": ("--fast",)}))
 
@@ -310,20 +310,20 @@ def test_a_shell_line_takes_no_args(request_: OneshotRequest) -> None:
 #: Real programs, described as somebody would who has no adapter for them.
 DESCRIBED: dict[str, dict[str, object]] = {
     "kimi": {
-        "text_path": "content",
-        "text_where": {"role": "assistant"},
+        "reply_path": "content",
+        "reply_where": {"role": "assistant"},
         "session_path": "session_id",
         "usage": {},
     },
     "droid": {
-        "text_path": "finalText",
+        "reply_path": "finalText",
         "error_path": "message",
         "session_path": "session_id",
         "usage": {"output": "usage.output_tokens", "cached": "usage.cache_read_input_tokens"},
     },
     "cline": {
-        "text_path": "text",
-        "text_where": {"type": "run_result", "finishReason": "completed"},
+        "reply_path": "text",
+        "reply_where": {"type": "run_result", "finishReason": "completed"},
         "usage": {"input": "usage.inputTokens", "cost": "usage.totalCost"},
     },
 }
@@ -331,7 +331,7 @@ DESCRIBED: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("cli", DESCRIBED)
 def test_a_real_program_can_be_described_by_the_configuration_alone(cli: str, tmp_path: Path) -> None:
-    definition = AgentDefinition.model_validate({"argv": [cli], "output": "ndjson"} | DESCRIBED[cli])
+    definition = AgentDefinition.model_validate({"command": [cli], "output": "ndjson"} | DESCRIBED[cli])
     recorded = recording(cli, "ok")
     answer = read(ConfiguredAgent("mine", definition), request_for(tmp_path, "mine"), recorded.stdout)
     assert answer.reply is not None
@@ -356,9 +356,9 @@ _JSON = st.recursive(
 def test_whatever_a_program_prints_is_reported_and_never_raises(values: list[Any], noise: bytes, output: str) -> None:
     definition = AgentDefinition.model_validate(
         {
-            "argv": ["x"],
+            "command": ["x"],
             "output": output,
-            "text_path": "a.b",
+            "reply_path": "a.b",
             "error_path": "b",
             "session_path": "a.0",
             "usage": {"input": "a.a", "cost": "b.b"},

@@ -353,14 +353,19 @@ def test_a_program_that_says_nothing_for_too_long_is_stopped(stage: Stage, name:
     assert stage.provider.left.wait(10) or not stage.provider.hanging.is_set(), "it still waits for an answer"
 
 
-@pytest.mark.parametrize("refusal", [Fail(401, "invalid x-api-key"), Fail(500, "server on fire")])
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [(Fail(401, "invalid x-api-key"), "Connection error."), (Fail(500, "server on fire"), "500 server on fire")],
+)
 def test_the_first_cline_waits_for_a_human_when_it_is_refused_until_its_role_has_no_more_time(
-    stage: Stage, refusal: Fail
+    stage: Stage, refusal: Fail, told: str
 ) -> None:
     if not (installed_version(("cline", "--version"), os.environ) or "").startswith("1."):
         pytest.skip("cline 1.x is not installed, and is run where it is only")
     stage.jobs.create(worker=stage.player("cline", refusal, idle_timeout=15.0), budget=NO_RETRIES)
-    assert stage.escalated().reason.code is ReasonCode.AGENT_TIMEOUT
+    reason = stage.escalated().reason
+    assert reason.code is ReasonCode.AGENT_TIMEOUT
+    assert f"by its own account: {told}" in reason.sentence
     assert stage.provider.requests("cline")
     assert stage.alive() == []
 

@@ -142,6 +142,46 @@ def test_a_recording_becomes_the_answer_of_the_agent(recorded: Recording, tmp_pa
         assert answer.reply is None
 
 
+def stopped(stdout: bytes, tmp_path: Path) -> str:
+    """What is said of a cline with this output that was stopped because it had been silent for too long."""
+    result = CommandResult(Ended.TIMED_OUT, 143, 60.0, stream(stdout), stream(b""), detail="it printed nothing for 9 s")
+    answer = CliAgent(cli_called("cline")).read(request_for(tmp_path, "cline"), result)
+    assert (answer.kind, answer.outcome) == ("timeout", Outcome.TIMEOUT)
+    return answer.problem or ""
+
+
+@pytest.mark.parametrize(
+    ("case", "account"),
+    [
+        ("v1_server", "; by its own account: 500 server on fire"),
+        ("v1_unauthorized", "; by its own account: Connection error."),
+        ("v1_no_tool", "; by its own account: [YOLO MODE] Task failed: Too many consecutive mistakes (3). The model"),
+        ("v1_forbidden", ""),
+        ("v1_killed", ""),
+    ],
+)
+def test_a_cline_that_waits_for_a_human_is_stopped_with_its_last_error_in_one_short_line(
+    case: str, account: str, tmp_path: Path
+) -> None:
+    problem = stopped(recording("cline", case).stdout, tmp_path)
+    limit = "timeout: the command was stopped: it printed nothing for 9 s"
+    assert problem.startswith(limit + account)
+    assert len(problem.removeprefix(limit)) <= (200 if account else 0)
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(("case", "error"), [("v1_server", "500 server on fire"), ("v1_unauthorized", "Connection")])
+def test_a_cline_that_is_stopped_while_it_tries_again_says_after_what(case: str, error: str, tmp_path: Path) -> None:
+    printed, end, _ = recording("cline", case).stdout.partition(b'"say": "error_retry"\n}\n')
+    assert f"by its own account: {error}" in stopped(printed + end, tmp_path)
+
+
+def test_an_error_that_a_cline_got_over_is_not_why_it_was_stopped(tmp_path: Path) -> None:
+    printed, end, _ = recording("cline", "v1_server").stdout.partition(b'"say": "error_retry"\n}\n')
+    went_on = b'{\n  "type": "say",\n  "text": "sleep 97",\n  "say": "command"\n}\n'
+    assert "account" not in stopped(printed + end + went_on, tmp_path)
+
+
 REMEDIES = {
     Outcome.MODEL_NOT_FOUND: "name another model: --worker {cli}:MODEL",
     Outcome.QUOTA: "fill up the account, or name another agent: --worker NAME",
