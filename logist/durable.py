@@ -8,10 +8,13 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from logist.errors import StorageFailed
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 #: A JSON object as it stands on disk.
 Document = dict[str, object]
@@ -34,6 +37,9 @@ def storage_failed(action: str, path: Path, error: OSError) -> StorageFailed:
 
 def iso(at: datetime) -> str:
     """A moment as it stands in every file: ISO 8601 in UTC, ending in Z. `at` must be aware."""
+    # Slow to import, and not every writer of files writes times.
+    from datetime import UTC
+
     if at.tzinfo is None:
         raise ValueError("a time without a time zone")
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from logist.chunk_attempts import CHUNK_VARIABLE, TOKEN_VARIABLE, marker_of
@@ -80,7 +79,7 @@ class StoredAdapter:
 
     def _shipped(self, command: Command, chunk: RenderChunk) -> Command:
         words = (self._bundle.storage, self._bundle.sha256, str(chunk.id))
-        return replace(command, argv=(sys.executable, *_WORKER, *words), shell=None, cwd=_ANYWHERE)
+        return command._replace(argv=(sys.executable, *_WORKER, *words), shell=None, cwd=_ANYWHERE)
 
     def _brought(
         self, ran: CommandResult, chunk: RenderChunk, command: Command, cancel: CancelCheck | None

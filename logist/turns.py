@@ -225,8 +225,7 @@ def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
 
     with version_noticed(session, agent):
         result = session.runtime.adapter.run(
-            replace(
-                command,
+            command._replace(
                 stdout_log=command.stdout_log or request.step_dir / "stdout.log",
                 stderr_log=command.stderr_log or request.step_dir / "stderr.log",
                 inherit=command.inherit or session.lease_fds,

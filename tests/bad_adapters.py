@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,8 +93,7 @@ class SloppyAdapter(LocalWorkerAdapter):
         self._seen |= command.env
         with self._one_at_a_time:
             result = super().run(
-                replace(
-                    command,
+                command._replace(
                     cwd=Path(os.fsencode(command.cwd).decode(errors="replace")),
                     env={**self._seen, "ANOTHER": "1"},
                     argv=(),

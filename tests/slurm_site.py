@@ -18,6 +18,8 @@ NODES = ("one", "two")
 CPUS = 4
 #: Bigger runs than this need several arrays.
 LARGEST_ARRAY = 5
+#: What the tests set, for not to wait: Slurm's own settings let seconds pass before it starts what there is room for.
+EAGER = "sched_interval=1,batch_sched_delay=0,sched_min_interval=0,bf_interval=1"
 #: Where Debian has the servers, which is not on everybody's PATH.
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PATIENCE = 30.0
@@ -28,9 +30,9 @@ def missing_programs() -> list[str]:
     return [program for program in PROGRAMS if shutil.which(program, path=_PATH) is None]
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition. Raises AssertionError when it does not come."""
-    deadline = time.monotonic() + _PATIENCE
+def until(condition: Callable[[], object], what: str, patience: float = _PATIENCE) -> None:
+    """Wait for a condition. Raises AssertionError when it does not come in so many seconds."""
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
         time.sleep(0.02)
@@ -75,14 +77,14 @@ class Site(NamedTuple):
 
 
 @contextmanager
-def running_site(folder: Path, largest_array: int = LARGEST_ARRAY) -> Iterator[Site]:
-    """Start a Slurm in the folder; all its processes are gone afterwards."""
+def running_site(folder: Path, largest_array: int = LARGEST_ARRAY, scheduler: str = EAGER) -> Iterator[Site]:
+    """Start a Slurm in the folder; all its processes are gone afterwards. `scheduler`: its SchedulerParameters."""
     config = folder / "slurm.conf"
     munge = folder / "munge"
     munge.mkdir(mode=0o711)
     (munge / "key").write_bytes(os.urandom(128))
     (munge / "key").chmod(0o600)
-    config.write_text(_config(folder, munge / "socket", largest_array), encoding="utf-8")
+    config.write_text(_config(folder, munge / "socket", largest_array, scheduler), encoding="utf-8")
     environ = {"PATH": _PATH, "HOME": str(folder), "SLURM_CONF": str(config), "LC_ALL": "C"}
     site = Site(folder, environ)
     with ExitStack() as stack:
@@ -122,7 +124,7 @@ def _server(site: Site, *words: str) -> Iterator[None]:
                 server.kill()
 
 
-def _config(folder: Path, socket_path: Path, largest_array: int) -> str:
+def _config(folder: Path, socket_path: Path, largest_array: int, scheduler: str) -> str:
     controller, *ports = _free_ports(1 + len(NODES))
     lines = [
         "ClusterName=tests",
@@ -147,7 +149,7 @@ def _config(folder: Path, socket_path: Path, largest_array: int) -> str:
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_Core",
         "SlurmdParameters=config_overrides",
-        "SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=0,bf_interval=1",
+        *([f"SchedulerParameters={scheduler}"] if scheduler else []),
         "PreemptType=preempt/partition_prio",
         "PreemptMode=REQUEUE",
         "ReturnToService=2",

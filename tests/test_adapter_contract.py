@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +79,6 @@ def test_a_result_that_contradicts_itself_is_told_what_is_wrong(result: CommandR
 
 
 def test_what_was_to_be_one_stream_is_not_two() -> None:
-    assert contradictions(replace(COMMAND, one_stream=True), exited(stderr=b"err")) == [
+    assert contradictions(COMMAND._replace(one_stream=True), exited(stderr=b"err")) == [
         "both streams are one, and stderr carried something"
     ]

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,13 +142,13 @@ def test_the_program_is_looked_up_in_the_path_that_the_command_gets(adapter: Loc
         script.write_text("#!/bin/sh\necho $0\n")
         script.chmod(mode)
     path = f"{bench.folder}/none:{bench.folder}/one:{bench.folder}/two"
-    result = adapter.run(replace(bench.argv("my-tool"), env={"PATH": path}))
+    result = adapter.run(bench.argv("my-tool")._replace(env={"PATH": path}))
     assert result.stdout.kept.decode() == f"{bench.folder}/two/my-tool\n"
 
 
 def test_a_program_that_may_not_be_executed_is_not_called_absent(adapter: LocalWorkerAdapter, bench: Bench) -> None:
     (bench.folder / "my-tool").write_text("#!/bin/sh\n")
-    result = adapter.run(replace(bench.argv("my-tool"), env={"PATH": f"{bench.folder}:/no/such/folder"}))
+    result = adapter.run(bench.argv("my-tool")._replace(env={"PATH": f"{bench.folder}:/no/such/folder"}))
     assert (result.ended, result.program_missing) == (Ended.NOT_STARTED, True)
     assert os.strerror(errno.EACCES) in result.detail
 
@@ -160,7 +159,7 @@ def test_an_empty_entry_of_path_does_not_run_what_lies_in_the_work_folder(
     planted = bench.folder / "git"
     planted.write_text("#!/bin/sh\n")
     planted.chmod(0o755)
-    result = adapter.run(replace(bench.argv("git"), env={"PATH": ":/no/such/folder:"}))
+    result = adapter.run(bench.argv("git")._replace(env={"PATH": ":/no/such/folder:"}))
     assert (result.ended, result.program_missing) == (Ended.NOT_STARTED, True)
 
 
@@ -219,7 +218,7 @@ def test_a_command_starts_the_same_way_with_and_without_a_barrier(
     missing = "there is no program no-such-thing on PATH"
     assert run(bench.argv("no-such-thing")) == (Ended.NOT_STARTED, None, missing, True)
     assert run(bench.argv(str(plain)))[0] is Ended.NOT_STARTED
-    gone = replace(bench.argv("true"), cwd=bench.folder / "gone")
+    gone = bench.argv("true")._replace(cwd=bench.folder / "gone")
     assert "can't be entered" in run(gone)[2]
     session = adapter.run(bench.shell("ps -o pid=,sid= -p $$"), on_started=hook).stdout.kept.split()
     assert session[0] == session[1]
@@ -229,7 +228,7 @@ def test_a_command_has_its_own_environment_and_nothing_of_the_last_one_s(
     adapter: LocalWorkerAdapter, bench: Bench
 ) -> None:
     def seen(**env: str) -> set[str]:
-        command = replace(bench.argv("/usr/bin/env"), env=env)
+        command = bench.argv("/usr/bin/env")._replace(env=env)
         return set(adapter.run(command).stdout.kept.decode().splitlines())
 
     assert seen(A="1", B="2") == {"A=1", "B=2"}
@@ -249,14 +248,14 @@ def test_the_mark_finds_a_command_whose_keeper_and_warden_are_both_killed(
 
     cue = Cue(then=kill_both)
     line = "trap '' TERM HUP; setsid sleep 60 & echo ready; wait"
-    result = adapter.run(replace(bench.shell(line), marker=(MARK, bench.mark)), on_output=cue)
+    result = adapter.run(bench.shell(line)._replace(marker=(MARK, bench.mark)), on_output=cue)
     assert result.ended is Ended.LOST
     assert bench.living() == []
 
 
 def test_input_is_a_file_that_can_be_read_again(adapter: LocalWorkerAdapter, bench: Bench) -> None:
     source = "import sys; f = sys.stdin.buffer; a = f.read(); f.seek(0); print(len(a), a == f.read())"
-    result = adapter.run(replace(bench.python(source), stdin=b"\0prompt\xff" * 500_000))
+    result = adapter.run(bench.python(source)._replace(stdin=b"\0prompt\xff" * 500_000))
     assert result.stdout.kept == b"4000000 True\n"
 
 
@@ -274,8 +273,8 @@ def test_a_flood_of_output_is_counted_and_takes_no_memory(adapter: LocalWorkerAd
         nonlocal peak
         peak = max(peak, resident())
 
-    command = replace(
-        bench.argv("head", "-c", "200000000", "/dev/zero"), stdout_log=bench.folder / "log", log_limit=2_000_000
+    command = bench.argv("head", "-c", "200000000", "/dev/zero")._replace(
+        stdout_log=bench.folder / "log", log_limit=2_000_000
     )
     result = adapter.run(command, on_output=watch)
     expected = hashlib.sha256()
@@ -323,12 +322,12 @@ def test_the_log_can_be_followed_while_the_command_runs(adapter: LocalWorkerAdap
     log = bench.folder / "stdout.log"
     cue = Cue(then=lambda: seen.append(log.read_bytes()))
     seen: list[bytes] = []
-    adapter.run(replace(bench.shell("echo ready; exec sleep 60"), stdout_log=log), on_output=cue, cancel=cue.cancel)
+    adapter.run(bench.shell("echo ready; exec sleep 60")._replace(stdout_log=log), on_output=cue, cancel=cue.cancel)
     assert seen == [b"ready\n"]
 
 
 def test_a_log_that_can_not_be_written_is_an_error_and_nothing_lives(adapter: LocalWorkerAdapter, bench: Bench) -> None:
-    command = replace(bench.python(hostile()), stdout_log=Path("/dev/full"))
+    command = bench.python(hostile())._replace(stdout_log=Path("/dev/full"))
     with pytest.raises(StorageFailed, match="/dev/full"):
         adapter.run(command)
     assert bench.living() == []
@@ -336,7 +335,7 @@ def test_a_log_that_can_not_be_written_is_an_error_and_nothing_lives(adapter: Lo
 
 def test_a_log_whose_end_can_not_be_written_is_an_error(adapter: LocalWorkerAdapter, bench: Bench) -> None:
     with pytest.raises(StorageFailed, match="/dev/full"):
-        adapter.run(replace(bench.shell("echo it does not fit"), stdout_log=Path("/dev/full"), log_limit=1))
+        adapter.run(bench.shell("echo it does not fit")._replace(stdout_log=Path("/dev/full"), log_limit=1))
     assert adapter.run(bench.argv("true")).ok
 
 
@@ -344,7 +343,7 @@ def test_a_log_that_can_not_be_opened_stops_the_command_before_it_starts(
     adapter: LocalWorkerAdapter, bench: Bench
 ) -> None:
     with pytest.raises(StorageFailed):
-        adapter.run(replace(bench.shell("touch ran"), stderr_log=bench.folder / "none" / "log"))
+        adapter.run(bench.shell("touch ran")._replace(stderr_log=bench.folder / "none" / "log"))
     assert not (bench.folder / "ran").exists()
 
 
@@ -359,7 +358,7 @@ def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_command_that_runs_too_long_is_stopped(adapter: LocalWorkerAdapter, bench: Bench) -> None:
-    result = adapter.run(replace(bench.argv("sleep", "60"), timeout=0.1))
+    result = adapter.run(bench.argv("sleep", "60")._replace(timeout=0.1))
     assert (result.ended, result.exit_code, result.ok) == (Ended.TIMED_OUT, 143, False)
     assert "0.1 s" in result.detail
 
@@ -461,7 +460,7 @@ def test_a_command_holds_the_lease_even_when_the_runner_let_it_go(adapter: Local
     # A daemon that closes everything must not free it either: the warden holds it, too.
     source = "import os, time; os.closerange(3, 256); print('ready', flush=True); time.sleep(60)"
     cue = Cue(then=let_go)
-    adapter.run(replace(bench.python(source), inherit=(fd,)), on_output=cue, cancel=cue.cancel)
+    adapter.run(bench.python(source)._replace(inherit=(fd,)), on_output=cue, cancel=cue.cancel)
     assert free == [False]
     assert can_lock(lease)
 
@@ -470,7 +469,7 @@ def test_a_command_inherits_the_lease_itself(adapter: LocalWorkerAdapter, bench:
     lease = bench.folder / "lease"
     fd = os.open(lease, os.O_RDWR | os.O_CREAT)
     try:
-        result = adapter.run(replace(bench.argv("ls", "-l", "/proc/self/fd"), inherit=(fd,)))
+        result = adapter.run(bench.argv("ls", "-l", "/proc/self/fd")._replace(inherit=(fd,)))
     finally:
         os.close(fd)
     assert str(lease) in result.stdout.kept.decode()
@@ -630,7 +629,7 @@ def test_two_hundred_commands_leave_no_descriptor_and_no_zombie(adapter: LocalWo
     (warden,) = children_of(keeper)
     held = len(list(Path(f"/proc/{warden}/fd").iterdir()))
     for _ in range(200):
-        assert adapter.run(replace(bench.argv("true"), stdin=b"x", inherit=(0,))).ok
+        assert adapter.run(bench.argv("true")._replace(stdin=b"x", inherit=(0,))).ok
     assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
     assert children_of(keeper) == [warden]
     assert children_of(warden) == []

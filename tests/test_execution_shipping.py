@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,7 @@ def test_a_result_comes_out_as_it_went_in(result: CommandResult) -> None:
 
 def test_logs_and_descriptors_stay_at_home(tmp_path: Path) -> None:
     command = Command(cwd=tmp_path, env={}, argv=("true",))
-    here = replace(command, stdout_log=tmp_path / "out", stderr_log=tmp_path / "err", inherit=(0,))
+    here = command._replace(stdout_log=tmp_path / "out", stderr_log=tmp_path / "err", inherit=(0,))
     assert unpack_command(pack_command(here)) == command
 
 
@@ -139,7 +138,7 @@ def test_a_log_written_here_is_the_one_that_a_local_run_writes(
         cwd=folder, env={}, argv=("cat",), stdin=data, one_stream=True, log_limit=limit, stdout_log=folder / "local.log"
     )
     result = _local(there)
-    with RemoteOutput(replace(there, stdout_log=folder / "remote.log")) as output:
+    with RemoteOutput(there._replace(stdout_log=folder / "remote.log")) as output:
         for piece in pieces[:came]:
             output.take("stdout", piece)
         assert output.complete(result) == result
@@ -173,7 +172,7 @@ def test_of_a_lost_command_the_output_that_came_is_kept(tmp_path: Path) -> None:
 def test_a_log_of_a_command_that_printed_nothing_is_empty_or_not_there(tmp_path: Path) -> None:
     command = Command(cwd=tmp_path, env={}, argv=("true",), stdout_log=tmp_path / "out.log")
     result = CommandResult(Ended.EXITED, 0, 0.0)
-    write_logs(replace(command, empty_logs=False), result)
+    write_logs(command._replace(empty_logs=False), result)
     assert not (tmp_path / "out.log").exists()
     write_logs(command, result)
     assert (tmp_path / "out.log").read_bytes() == b""

@@ -6,7 +6,6 @@ Only the modules of this package import `subprocess`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -26,8 +25,7 @@ class Ended(StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One command to run. Give either `argv` or `shell` (a line for /bin/sh -c), never both."""
 
     cwd: Path
@@ -56,13 +54,11 @@ class Command:
     #: nothing of that place's environment counts but these. None: not known.
     passed: frozenset[str] | None = None
 
-    def __post_init__(self) -> None:
-        if bool(self.argv) == (self.shell is not None):
-            raise ValueError("give argv or shell, one of the two")
-
     @property
     def spelled(self) -> tuple[str, ...]:
-        """The argument vector that is executed."""
+        """The argument vector that is executed. Raises ValueError for a command with both, or without any."""
+        if bool(self.argv) == (self.shell is not None):
+            raise ValueError("give argv or shell, one of the two")
         return self.argv if self.shell is None else ("/bin/sh", "-c", self.shell)
 
 

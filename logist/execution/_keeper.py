@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import select
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from logist.errors import LogistError
 from logist.execution import Command, _warden
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: What the keeper runs. A module and no script: those are compiled anew each time, which a short run would wait for.
 #: Its folder comes last, so that no file there can stand for a module of Python's own.
@@ -26,26 +28,19 @@ class WardenGone(Exception):
 
 
 class Keeper:
-    """The runner's end of the keeper process, which starts the wardens."""
+    """The runner's end of the keeper process, which starts the wardens.
 
-    def __init__(self) -> None:
+    A `forked` one is ready sooner, as no Python has to start for it: only for a runner that has but one thread, and
+    whose memory its commands may read.
+    """
+
+    def __init__(self, *, forked: bool = False) -> None:
         self._lock = threading.Lock()
         self._numbers = count(1)
         self._control, theirs = socket.socketpair()
         with theirs:
-            program = [_interpreter(), "-B", "-I", "-S", "-c", _RUN_WARDEN, _warden.__file__]
-            program += [str(theirs.fileno()), str(os.getpid())]
             try:
-                self._process = subprocess.Popen(
-                    program,
-                    cwd="/",
-                    env=_library_path(),
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+                self._process: _Process = _Forked(theirs.fileno()) if forked else _program(theirs.fileno())
             except OSError as error:
                 self._control.close()
                 raise _no_warden(error.strerror or str(error)) from error
@@ -82,6 +77,62 @@ class Keeper:
         """Let the process end, which it does after its last warden, and wait for it."""
         self._control.close()
         self._process.wait()
+
+
+class _Process(Protocol):
+    def poll(self) -> int | None:
+        """Its end; None while it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        ...
+
+
+def _program(control: int) -> subprocess.Popen[bytes]:
+    # Slow to import, and a forked one does without.
+    import subprocess
+
+    return subprocess.Popen(
+        [_interpreter(), "-B", "-I", "-S", "-c", _RUN_WARDEN, _warden.__file__, str(control), str(os.getpid())],
+        cwd="/",
+        env=_library_path(),
+        pass_fds=[control],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+class _Forked:
+    """A keeper that is a copy of this process."""
+
+    def __init__(self, control: int) -> None:
+        runner = os.getpid()
+        self._status: int | None = None
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                _warden.leave(control)
+                _warden.main(control, runner)
+            finally:
+                os._exit(0)
+
+    def poll(self) -> int | None:
+        """Its end; None while it runs."""
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        status = self._wait(0)
+        return 0 if status is None else status
+
+    def _wait(self, how: int) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self._pid, how)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
 
 
 def _interpreter() -> str:

@@ -625,6 +625,28 @@ def prepare() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def leave(fd: int) -> None:
+    """In a copy of the runner: keep nothing that it had open but `fd`, nor its folder and its session."""
+    os.setsid()
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    # As a list: numbers may go up to a million, and not every Python can close them in one call.
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - pathlib costs start-up time
+        if int(name) not in (0, 1, 2, fd):
+            _close(int(name))
+
+
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError as error:
+        # What listed them is listed, too.
+        if error.errno != errno.EBADF:
+            raise
+
+
 def main(fd: int, runner: int) -> None:
     """Keep wardens for the process `runner` over the socket `fd`."""
     os.set_inheritable(fd, False)

@@ -45,14 +45,18 @@ _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, 
 
 
 class LocalWorkerAdapter:
-    """Runs commands on this machine; several threads may use it at once. `grace` is in seconds."""
+    """Runs commands on this machine; several threads may use it at once. `grace` is in seconds.
+
+    `alone`: this process has no other thread and none of its own secrets, and may be copied to start commands sooner.
+    """
 
     name = "local"
     #: For `open_adapter_of_jobs`.
     runs_here = True
 
-    def __init__(self, *, grace: float = GRACE) -> None:
+    def __init__(self, *, grace: float = GRACE, alone: bool = False) -> None:
         self._grace = grace
+        self._alone = alone
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
         self._idle: list[Warden] = []
@@ -63,7 +67,7 @@ class LocalWorkerAdapter:
         with self._lock:
             if self._keeper is not None or self._closed:
                 return
-            self._keeper = Keeper()
+            self._keeper = Keeper(forked=self._alone)
             # More would only take the processors away from what the caller does meanwhile.
             for _ in range(min(commands, os.cpu_count() or 1)):
                 self._idle.append(self._keeper.warden())
@@ -114,7 +118,7 @@ class LocalWorkerAdapter:
                     return warden
                 warden.close()
             if self._keeper is None:
-                self._keeper = Keeper()
+                self._keeper = Keeper(forked=self._alone)
             return self._keeper.warden()
 
     def _drop_keeper(self, keeper: Keeper) -> None:

@@ -67,11 +67,9 @@ def unpack_command(data: bytes) -> Command:
     fields = _unpacked(data, _COMMAND, "command")
     own_python = fields.pop("own_python")
     argv, env, marker, stdin = (fields[name] for name in ("argv", "env", "marker", "stdin"))
-    if not all(isinstance(text, str) for text in (*argv, *env.values(), *(marker or ()))):
-        raise ValueError("the command holds something else than text")
     if marker is not None and len(marker) != 2:
         raise ValueError("the command's marker is not a name and a value")
-    return Command(
+    command = Command(
         **{
             **fields,
             "cwd": Path(fields["cwd"]),
@@ -80,6 +78,9 @@ def unpack_command(data: bytes) -> Command:
             "stdin": None if stdin is None else b64decode(stdin, validate=True),
         }
     )
+    if not all(isinstance(text, str) for text in (*command.spelled, *env.values(), *(marker or ()))):
+        raise ValueError("the command holds something else than text")
+    return command
 
 
 def pack_result(result: CommandResult) -> bytes:

@@ -21,7 +21,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -143,12 +142,12 @@ class AdapterContract:
     def test_a_missing_work_folder_is_named_and_is_no_missing_program(
         self, adapter: WorkerAdapter, bench: Bench
     ) -> None:
-        result = self.run(adapter, replace(bench.argv("true"), cwd=bench.folder / "gone"))
+        result = self.run(adapter, bench.argv("true")._replace(cwd=bench.folder / "gone"))
         assert (result.ended, result.program_missing) == (Ended.NOT_STARTED, False)
         assert str(bench.folder / "gone") in result.detail
 
     def test_what_no_system_can_run_is_not_started(self, adapter: WorkerAdapter, bench: Bench) -> None:
-        commands = {name: replace(bench.argv("true"), env={name: "value"}) for name in ("", "A=B", "A\0B")}
+        commands = {name: bench.argv("true")._replace(env={name: "value"}) for name in ("", "A=B", "A\0B")}
         results = self.run_all(adapter, {**commands, "argument": bench.argv("true", "a\0b")})
         assert {result.ended for result in results.values()} == {Ended.NOT_STARTED}
         assert all(repr(name) in results[name].detail for name in commands)
@@ -176,7 +175,7 @@ class AdapterContract:
             "LOGIST_BYTES": os.fsdecode(b"\xff\xfe"),
             "LOGIST_WORD": "\u00e9='\"$HOME",
         }
-        result = self.run(adapter, replace(bench.argv("env", "-0"), env=given))
+        result = self.run(adapter, bench.argv("env", "-0")._replace(env=given))
         seen = set(result.stdout.kept.removesuffix(b"\0").split(b"\0"))
         entries = {os.fsencode(name) + b"=" + os.fsencode(value) for name, value in given.items()}
         if self.exact_environment:
@@ -188,35 +187,35 @@ class AdapterContract:
         self, adapter: WorkerAdapter, bench: Bench
     ) -> None:
         line = 'echo "$LOGIST_ONE $LOGIST_TWO"'
-        first = replace(bench.shell(line), env={**bench.env, "LOGIST_ONE": "1", "LOGIST_TWO": "2"})
+        first = bench.shell(line)._replace(env={**bench.env, "LOGIST_ONE": "1", "LOGIST_TWO": "2"})
         assert self.run(adapter, first).stdout.kept == b"1 2\n"
-        second = replace(bench.shell(line), env={**bench.env, "LOGIST_TWO": "3"})
+        second = bench.shell(line)._replace(env={**bench.env, "LOGIST_TWO": "3"})
         assert self.run(adapter, second).stdout.kept == b" 3\n"
 
     def test_arguments_and_variables_can_be_large(self, adapter: WorkerAdapter, bench: Bench) -> None:
         large = "x" * 100_000
         line = 'echo "$# ${#1} ${#5} ${#LOGIST_FIRST} ${#LOGIST_SECOND}"'
         command = bench.argv("/bin/sh", "-c", line, "sh", *[large] * 5)
-        command = replace(command, env={**bench.env, "LOGIST_FIRST": large, "LOGIST_SECOND": large})
+        command = command._replace(env={**bench.env, "LOGIST_FIRST": large, "LOGIST_SECOND": large})
         assert self.run(adapter, command).stdout.kept == b"5 100000 100000 100000 100000\n"
 
     def test_a_command_runs_in_its_folder_whatever_that_is_called(self, adapter: WorkerAdapter, bench: Bench) -> None:
         folder = bench.folder.resolve() / os.fsdecode(b'it\'s a "fol der"\n$HOME \xff')
         folder.mkdir()
-        result = self.run(adapter, replace(bench.shell("pwd -P; : >made"), cwd=folder))
+        result = self.run(adapter, bench.shell("pwd -P; : >made")._replace(cwd=folder))
         assert result.stdout.kept == os.fsencode(folder) + b"\n"
         assert (folder / "made").exists()
 
     def test_input_is_fed_whole_and_closed(self, adapter: WorkerAdapter, bench: Bench) -> None:
         data = bytes(range(256)) * 4_000
-        result = self.run(adapter, replace(bench.argv("cat"), stdin=data))
+        result = self.run(adapter, bench.argv("cat")._replace(stdin=data))
         assert (result.stdout.total, result.stdout.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
     def test_input_that_nobody_reads_does_not_block(self, adapter: WorkerAdapter, bench: Bench) -> None:
-        assert self.run(adapter, replace(bench.argv("true"), stdin=b"x" * 3_000_000)).ok
+        assert self.run(adapter, bench.argv("true")._replace(stdin=b"x" * 3_000_000)).ok
 
     def test_without_input_a_reader_sees_the_end_at_once(self, adapter: WorkerAdapter, bench: Bench) -> None:
-        result = self.run(adapter, replace(bench.argv("cat"), timeout=self.endless))
+        result = self.run(adapter, bench.argv("cat")._replace(timeout=self.endless))
         assert (result.ok, result.stdout.total) == (True, 0)
 
     def test_no_file_that_is_open_here_is_open_in_a_command(self, adapter: WorkerAdapter, bench: Bench) -> None:
@@ -233,7 +232,7 @@ class AdapterContract:
         self._need(self.shares_processes, "looks at /proc, where the command runs")
         lease = bench.folder / "lease"
         with lease.open("wb") as file:
-            command = replace(bench.python(_OPEN_FILES), inherit=(file.fileno(),))
+            command = bench.python(_OPEN_FILES)._replace(inherit=(file.fileno(),))
             seen = self.run(adapter, command).stdout.kept.splitlines()
         assert os.fsencode(lease.resolve()) in seen
 
@@ -263,7 +262,7 @@ class AdapterContract:
         command = bench.shell("echo ready; until [ -e seen ]; do sleep 0.01; done; exit 5")
         result = self.run(
             adapter,
-            replace(command, timeout=self.endless),
+            command._replace(timeout=self.endless),
             on_output=lambda _stream, _data: (bench.folder / "seen").touch(),
         )
         assert (result.ended, result.exit_code) == (Ended.EXITED, 5)
@@ -271,7 +270,7 @@ class AdapterContract:
     def test_both_streams_can_be_one_in_the_order_of_printing(self, adapter: WorkerAdapter, bench: Bench) -> None:
         log = bench.folder / "log"
         streams: set[str] = set()
-        command = replace(bench.shell("echo one; echo two >&2; echo three"), one_stream=True, stdout_log=log)
+        command = bench.shell("echo one; echo two >&2; echo three")._replace(one_stream=True, stdout_log=log)
         result = self.run(adapter, command, on_output=lambda stream, _data: streams.add(stream))
         assert (result.stdout.kept, result.stderr.total) == (b"one\ntwo\nthree\n", 0)
         assert (log.read_bytes(), streams) == (b"one\ntwo\nthree\n", {"stdout"})
@@ -284,7 +283,7 @@ class AdapterContract:
         self, adapter: WorkerAdapter, bench: Bench
     ) -> None:
         line = "head -c 2000000 /dev/zero >&2; head -c 2000000 /dev/zero; echo done"
-        result = self.run(adapter, replace(bench.shell(line), timeout=self.endless))
+        result = self.run(adapter, bench.shell(line)._replace(timeout=self.endless))
         assert (result.stdout.total, result.stderr.total, result.ok) == (2_000_005, 2_000_000, True)
 
     def test_what_is_more_than_the_limit_is_counted_and_hashed_and_its_ends_are_kept(
@@ -293,7 +292,7 @@ class AdapterContract:
         log = bench.folder / "log"
         data = b"".join(b"%d\n" % number for number in range(20_000))
         source = r"import os; os.write(2, b'few'); print(*range(20_000), sep='\n')"
-        result = self.run(adapter, replace(bench.python(source), stdout_log=log, log_limit=1_000))
+        result = self.run(adapter, bench.python(source)._replace(stdout_log=log, log_limit=1_000))
         assert (result.stdout.total, result.stdout.sha256) == (len(data), hashlib.sha256(data).hexdigest())
         assert (result.stdout.head, result.stdout.tail) == (data[:500], data[-500:])
         assert log.read_bytes() == result.stdout.kept
@@ -303,14 +302,14 @@ class AdapterContract:
         out, err = bench.folder / "out", bench.folder / "err"
         out.write_text("of an earlier and longer command")
         line = "printf 'a\\377'; head -c 300000 /dev/zero >&2"
-        self.run(adapter, replace(bench.shell(line), stdout_log=out, stderr_log=err))
+        self.run(adapter, bench.shell(line)._replace(stdout_log=out, stderr_log=err))
         assert (out.read_bytes(), err.read_bytes()) == (b"a\xff", bytes(300_000))
-        self.run(adapter, replace(bench.argv("true"), stdout_log=out, stderr_log=err))
+        self.run(adapter, bench.argv("true")._replace(stdout_log=out, stderr_log=err))
         assert (out.read_bytes(), err.read_bytes()) == (b"", b"")
 
     def test_a_silent_command_can_leave_no_log_and_no_old_one(self, adapter: WorkerAdapter, bench: Bench) -> None:
         log = bench.folder / "log"
-        silent = replace(bench.argv("true"), stdout_log=log, empty_logs=False)
+        silent = bench.argv("true")._replace(stdout_log=log, empty_logs=False)
         self.run(adapter, silent)
         assert not log.exists()
         log.write_text("of an earlier command")
@@ -319,7 +318,7 @@ class AdapterContract:
 
     def test_a_log_that_can_not_be_written_is_an_error(self, adapter: WorkerAdapter, bench: Bench) -> None:
         with pytest.raises(StorageFailed):
-            self.run(adapter, replace(bench.shell("echo output"), stdout_log=bench.folder / "none" / "log"))
+            self.run(adapter, bench.shell("echo output")._replace(stdout_log=bench.folder / "none" / "log"))
         assert self.run(adapter, bench.argv("true")).ok
 
     # Stopping
@@ -327,13 +326,13 @@ class AdapterContract:
     def test_a_command_that_runs_too_long_is_stopped_with_all_that_it_started(
         self, adapter: WorkerAdapter, bench: Bench
     ) -> None:
-        result = self.run(adapter, replace(bench.python(hostile()), timeout=0.5))
+        result = self.run(adapter, bench.python(hostile())._replace(timeout=0.5))
         assert (result.ended, result.ok) == (Ended.TIMED_OUT, False)
         assert bench.living() == []
 
     def test_silence_is_a_time_out_and_output_is_a_sign_of_life(self, adapter: WorkerAdapter, bench: Bench) -> None:
         line = f"for i in 1 2 3 4 5 6 7 8 9; do echo alive; sleep {self.silence / 6:g}; done; exec sleep {self.endless}"
-        result = self.run(adapter, replace(bench.shell(line), idle_timeout=self.silence))
+        result = self.run(adapter, bench.shell(line)._replace(idle_timeout=self.silence))
         assert (result.ended, result.stdout.kept.count(b"alive")) == (Ended.TIMED_OUT, 9)
 
     def test_what_is_canceled_beforehand_never_runs(self, adapter: WorkerAdapter, bench: Bench) -> None:
@@ -372,7 +371,7 @@ class AdapterContract:
         assert not result.ok
 
     def test_a_cancel_request_is_seen_under_a_flood_of_output(self, adapter: WorkerAdapter, bench: Bench) -> None:
-        command = replace(bench.shell(": >ready; exec yes"), timeout=self.endless)
+        command = bench.shell(": >ready; exec yes")._replace(timeout=self.endless)
         assert self.run(adapter, command, cancel=bench.cancel_when_ready).ended is Ended.CANCELED
 
     def test_nothing_survives_success(self, adapter: WorkerAdapter, bench: Bench) -> None:
@@ -383,7 +382,7 @@ class AdapterContract:
     def test_a_grandchild_that_holds_the_output_open_holds_nobody_up(
         self, adapter: WorkerAdapter, bench: Bench
     ) -> None:
-        command = replace(bench.shell(f"sleep {2 * self.endless} & echo done; exit 7"), timeout=self.endless)
+        command = bench.shell(f"sleep {2 * self.endless} & echo done; exit 7")._replace(timeout=self.endless)
         result = self.run(adapter, command)
         assert (result.ended, result.exit_code, result.stdout.kept) == (Ended.EXITED, 7, b"done\n")
         assert bench.living() == []
@@ -467,7 +466,7 @@ class AdapterContract:
         everybody = " && ".join(f"[ -e here-{number} ]" for number in numbers)
         lines = {str(number): f": >here-{number}; until {everybody}; do sleep 0.01; done" for number in numbers}
         results = self.run_all(
-            adapter, {name: replace(bench.shell(line), timeout=self.endless) for name, line in lines.items()}
+            adapter, {name: bench.shell(line)._replace(timeout=self.endless) for name, line in lines.items()}
         )
         assert all(result.ok for result in results.values())
 
@@ -483,7 +482,7 @@ class AdapterContract:
         self._need(self.concurrency > 1, "this place runs one command at a time")
         with ThreadPoolExecutor(1) as pool:
             line = ": >running; until [ -e stop ]; do sleep 0.01; done; echo fine"
-            other = pool.submit(self.run, adapter, replace(bench.shell(line), timeout=self.endless))
+            other = pool.submit(self.run, adapter, bench.shell(line)._replace(timeout=self.endless))
             stopped = self.run(
                 adapter,
                 bench.python(hostile()),
@@ -519,8 +518,8 @@ class AdapterContract:
         adapter.close()
 
     def test_commands_leave_no_descriptor_and_no_thread(self, adapter: WorkerAdapter, bench: Bench) -> None:
-        command = replace(
-            bench.argv("cat"), stdin=b"x", stdout_log=bench.folder / "out", stderr_log=bench.folder / "err"
+        command = bench.argv("cat")._replace(
+            stdin=b"x", stdout_log=bench.folder / "out", stderr_log=bench.folder / "err"
         )
 
         def held_afterwards() -> tuple[int, int]:

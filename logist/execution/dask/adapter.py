@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from queue import Empty
 from uuid import uuid4
 
@@ -107,7 +106,7 @@ class DaskAdapter:
             session.attend(tell)
         errand = Errand(
             f"logist-{uuid4().hex}",
-            pack_command(replace(command, env=shipped_environment(command, os.environ, self._options.env))),
+            pack_command(command._replace(env=shipped_environment(command, os.environ, self._options.env))),
             held=self._serves_jobs or on_started is not None,
             own=None if command.passed is None else tuple(command.passed),
         )

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -123,7 +122,7 @@ def _carry_out(command: Command, post: _Post, *, held: bool, own: tuple[str, ...
             )
         return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=_no_folder(command))
     here = os.environ if own is None else {name: os.environ[name] for name in own if name in os.environ}
-    command = replace(command, env={**here, **command.env})
+    command = command._replace(env={**here, **command.env})
     try:
         result = _adapter().run(
             command, cancel=post.why_stop, on_output=post.put, on_started=post.hold if held else None

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,7 +154,7 @@ def meaning_of(item: BatchItem) -> Meaning:
     """What a command is for. Its environment doesn't count, as it doesn't for a chunk that is done."""
     import hashlib
 
-    command = pack_command(replace(item.command, env={}, marker=None))
+    command = pack_command(item.command._replace(env={}, marker=None))
     return Meaning(hashlib.sha256(command + item.purpose.encode()).hexdigest(), item.inputs)
 
 

@@ -1,4 +1,7 @@
-"""Runs one task of an array on its node: `python -m logist.execution.slurm.task SPOOL`. Started by Slurm alone."""
+"""Runs one task of an array on its node: `python -m logist.execution.slurm.task SPOOL`. Started by Slurm alone.
+
+Standard library only, and no more of that than has to be: every task starts a Python of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -41,7 +43,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop.set)
     try:
-        return run_task(Spool(Path(sys.argv[1])), int(os.environ["SLURM_ARRAY_TASK_ID"]), os.environ, stop)
+        return run_task(Spool(Path(sys.argv[-1])), int(os.environ["SLURM_ARRAY_TASK_ID"]), os.environ, stop)
     except (LogistError, OSError, ValueError) as error:
         # The task's log: see `Spool.task_log`.
         sys.stderr.write(f"{error}\n")
@@ -79,7 +81,7 @@ def run_task(spool: Spool, index: int, environ: Mapping[str, str], stop: StopFla
         return 0
     # An earlier start's: this one has not been stopped.
     spool.stopped(index).unlink(missing_ok=True)
-    with closing(LocalWorkerAdapter()) as adapter:
+    with closing(LocalWorkerAdapter(alone=True)) as adapter:
         adapter.prepare(1)
         result = _run(adapter, spool, index, environ, guard)
         if guard.is_lost():
@@ -159,7 +161,7 @@ def _run(
         except OSError as error:
             why = f"its output {order.output} can't be removed: {error.strerror}"
             return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=why)
-    command = replace(order.command, env=node_environment(order.command.env, environ))
+    command = order.command._replace(env=node_environment(order.command.env, environ))
     with ExitStack() as stack:
         streams = _Streams(spool, index, command.log_limit, stack)
         return adapter.run(command, cancel=guard.why_stop, on_output=streams.take)
