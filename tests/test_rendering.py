@@ -119,6 +119,11 @@ def made(url: str, chosen: RenderOptions) -> dict[int, bytes]:
         return {frame.number: frame.png for frame in frames}
 
 
+def numbers(pngs: dict[int, bytes]) -> dict[int, int]:
+    """What frames show as bars."""
+    return {frame: bars(picture(png)) for frame, png in pngs.items()}
+
+
 def left_over(folder: Path) -> list[str]:
     """The processes that name a folder."""
     lines = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
@@ -275,6 +280,105 @@ def test_a_replay_is_drawn_only_where_the_page_is_on_several_layers(
     shown = mocker.spy(BeginFrames, "show")
     made(write(tmp_path, page), options(browser_path, 1, start_frame=12))
     assert shown.call_count == drawn
+
+
+#: Draws a number that depends on what the page was told in each of its frames until then, by the browser among others.
+TOLD = f"""<!doctype html><style>
+body {{ margin: 0; height: 900px }}
+#box {{ position: absolute; width: 10px; height: 10px; left: 0; top: 0 }}
+.on {{ left: 90px !important; transition: left 120ms }}
+@keyframes go {{ to {{ left: 99px }} }} .off {{ animation: go 100ms 2 }}
+#outer {{ container-type: inline-size }} @container (width > 30px) {{ #inner {{ opacity: 0.2 }} }}
+#inner {{ transition: opacity 90ms; height: 5px }}
+</style><canvas width=160 height=90></canvas><div id=box></div><div id=outer><p id=inner></div>
+<script>{SCRIPT}
+const g = document.querySelector("canvas").getContext("2d");
+let heard = 0, n = 0, sum = 0;
+const hear = () => {{ heard += 1 }};
+BEFORE;
+requestAnimationFrame(function f() {{
+  n += 1;
+  EACH;
+  paint(g, (sum = (3 * sum + heard) % 251));
+  requestAnimationFrame(f);
+}});
+</script>"""
+#: What is done at first, and in each frame.
+TELLING = {
+    "scroll": ("addEventListener('scroll', hear)", "if (n % 3 === 0) scrollTo(0, n)"),
+    "a size": ("new ResizeObserver(hear).observe(box)", "if (n % 3 === 0) box.style.width = `${n}px`"),
+    "a place": (
+        "new IntersectionObserver(hear).observe(box)",
+        "if (n % 3 === 0) box.style.left = n % 2 ? '-50px' : '20px'",
+    ),
+    "a transition": (
+        "box.addEventListener('transitionend', hear)",
+        "if (n % 6 === 0) box.classList.toggle('on'); heard += box.offsetLeft > 40",
+    ),
+    "an animation": (
+        "for (const name of ['start', 'iteration', 'end']) box.addEventListener(`animation${name}`, hear)",
+        "if (n === 4) box.className = 'off'",
+    ),
+    "a transition of a layout": (
+        "inner.addEventListener('transitionend', hear)",
+        "outer.style.width = n % 8 < 4 ? '20px' : '40px'",
+    ),
+    "an animation by script": ("", "if (n === 5) box.animate({ opacity: 0 }, 150).onfinish = hear"),
+    "an animation that gets ready": ("", "if (n % 5 === 0) box.animate({ opacity: 0 }, 99).ready.then(hear)"),
+    "an animation of a scroll": (
+        "const timeline = new ScrollTimeline(); box.animate({ left: ['0px', '99px'] }, { timeline })",
+        "if (n % 4 === 0) scrollTo(0, 9 * n); heard += box.offsetLeft",
+    ),
+    "a module": ("", "if (n === 5) import('./module.js').then((module) => (heard += module.number))"),
+    "a script": (
+        "",
+        "if (n === 5) document.body.append(Object.assign(document.createElement('script'), { src: 's.js' }))",
+    ),
+    "a document": (
+        "addEventListener('message', hear)",
+        "if (n === 5) document.body.insertAdjacentHTML('beforeend', '<iframe src=inner.html></iframe>')",
+    ),
+    "a clock and a message": ("onmessage = hear; setInterval(() => postMessage(1), 50)", ""),
+    "bytes": ("", "if (n % 4 === 0) new Blob(['7']).text().then((text) => (heard += Number(text)))"),
+}
+
+
+@pytest.mark.parametrize("telling", TELLING)
+def test_a_canvas_shows_what_the_whole_shows_though_frames_are_replayed_without_the_browser(
+    browser_path: str, tmp_path: Path, telling: str
+) -> None:
+    write(tmp_path, "export const number = 7", "module.js")
+    write(tmp_path, "heard += 9", "s.js")
+    inner = "requestAnimationFrame(function f() { parent.postMessage(1); requestAnimationFrame(f) })"
+    write(tmp_path, f"<!doctype html><script>{inner}</script>", "inner.html")
+    before, each = TELLING[telling]
+    url = write(tmp_path, TOLD.replace("BEFORE", before).replace("EACH", each))
+    whole = numbers(made(url, options(browser_path, 24, mode=Mode.CANVAS)))
+    assert len(set(whole.values())) > 4
+    for start in (9, 23):
+        part = numbers(made(url, options(browser_path, 24 - start, mode=Mode.CANVAS, start_frame=start)))
+        assert part == {frame: number for frame, number in whole.items() if frame >= start}
+    assert numbers(made(url, options(browser_path, 24, mode=Mode.CANVAS, concurrency=3))) == whole
+
+
+def test_a_canvas_is_replayed_in_one_go_where_the_browser_has_no_part_in_it(
+    browser_path: str, tmp_path: Path, mocker: MockerFixture
+) -> None:
+    passed = mocker.spy(BeginFrames, "pass_by")
+    url = write(tmp_path, TOLD.replace("BEFORE", "").replace("EACH", "heard = n - 3 * sum"))
+    chosen = options(browser_path, 2, mode=Mode.CANVAS, start_frame=60)
+    assert numbers(made(url, chosen)) == {60: 61, 61: 62}
+    assert passed.call_count < 20
+
+
+def test_a_frame_that_hangs_in_the_middle_of_a_replay_is_told_in_time(browser_path: str, tmp_path: Path) -> None:
+    url = write(tmp_path, TOLD.replace("BEFORE", "").replace("EACH", "while (n === 40) ;"))
+    chosen = options(browser_path, 1, mode=Mode.CANVAS, start_frame=60, timeout=Fraction(2))
+    with pytest.raises(RenderFailed, match=r"frame \d+ did not come within 2 s"):
+        made(url, chosen)
+    url = write(tmp_path, TOLD.replace("BEFORE", "").replace("EACH", "if (n === 41) throw new Error('no further')"))
+    with pytest.raises(RenderFailed, match="the page threw: Error: no further"):
+        made(url, options(browser_path, 1, mode=Mode.CANVAS, start_frame=60))
 
 
 def test_blocks_of_frames_are_made_by_several_pages_at_once(browser_path: str, tmp_path: Path) -> None:

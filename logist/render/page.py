@@ -7,38 +7,38 @@ import json
 import struct
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-from logist.errors import LogistError, RenderFailed, UsageProblem
+from logist.errors import RenderFailed
 from logist.render.capture import BeginFrames, Canvases, Capture, Meanwhile, Screenshots, new_target
 from logist.render.contract import CONTRACT, TELL_OBSERVERS, contract_script, track_of
 from logist.render.options import AudioTrack, Mode, RenderOptions, Warmup
-from logist.render.page_events import CANVAS, SLOW, PageEvents, failure_text, usual_hint
-from logist.render.protocol import NOBODY, Connection, ConnectionLostError, NoAnswerError, ProtocolError, Values
+from logist.render.page_events import CANVAS, PageEvents
+from logist.render.page_talk import AGAIN, PageTalk, seconds_left
+from logist.render.protocol import Connection, ConnectionLostError, NoAnswerError, ProtocolError, Values
 
 #: Pixel formats with transparency: what the page does not paint stays transparent.
 _WITH_ALPHA = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya", "pal8")
-#: Seconds that a page waits for something before a frame is shown to let it go on.
-_NUDGE_AFTER = 0.004
-#: Likewise, before it is told what its observers see: it must not wait for the next frame with that.
-_TELL_AFTER = 0.25
-_PACE = 0.01
-#: In which a browser that is left to itself draws a new page, if it ever does.
+#: Seconds for which a page may replay frames in one go, and how many it is asked for.
+_REPLAY_FOR = 0.03
+_MANY = 100
+#: Seconds in which a browser that is left to itself draws a new page, if it ever does.
 _DRAWN_WITHIN = 8.0
-#: In which it becomes known why a document can't be asked any more.
-_EXPLAINING = 1.0
 #: Where a PNG says how large it is.
 _PNG_HEADER, _PNG_SIZE = 16, struct.Struct(">II")
 _TRANSPARENT = {"color": {"r": 0, "g": 0, "b": 0, "a": 0}}
 
 
 class _SentStep(NamedTuple):
-    """A step that was asked for while the frame before it was shown."""
+    """A step that was asked for, as while the frame before it was shown."""
 
     frame: int
     context: str
     #: The number of its command.
     command: int
+    #: Whether it may have gone through more frames than one.
+    runs_ahead: bool
 
 
 class NeverDrawnError(Exception):
@@ -46,7 +46,7 @@ class NeverDrawnError(Exception):
 
 
 class ReplayUnseenError(Exception):
-    """A picture may depend on what the browser would have kept of replayed frames, had they been shown to it.
+    """A picture may depend on what the browser would have kept or told of replayed frames, had they been shown to it.
 
     A page that is opened anew, with `show_replayed`, makes it.
     """
@@ -61,17 +61,14 @@ class Page:
 
     def __init__(
         self,
-        connection: Connection,
-        session: str,
+        talk: PageTalk,
         capture: Capture,
         events: PageEvents,
         options: RenderOptions,
         *,
         show_replayed: bool = False,
     ):
-        self._connection = connection
-        #: The protocol's name for the page.
-        self.session = session
+        self._talk = talk
         self._capture = capture
         self._events = events
         self._options = options
@@ -83,10 +80,11 @@ class Page:
         self._next = 0
         #: Whether the page may go on while the frame to which it was moved is shown.
         self._all_drawn = False
-        self._nudged = False
         self._sent: _SentStep | None = None
         #: Whether replayed frames need not be shown.
         self._may_pass_by = capture.by_hand and not show_replayed
+        #: Whether several frames may be replayed in one go.
+        self._may_run_ahead = self._may_pass_by and options.mode is Mode.CANVAS
         #: Whether frames were replayed without being shown since the last picture.
         self._unseen = False
 
@@ -103,12 +101,18 @@ class Page:
                 capture = BeginFrames(connection, session, 1000 * options.fps.denominator / options.fps.numerator)
             else:
                 capture = Screenshots(connection, session)
-            page = cls(connection, session, capture, events, options, show_replayed=show_replayed)
+            talk = PageTalk(connection, session, capture, events, options)
+            page = cls(talk, capture, events, options, show_replayed=show_replayed)
             page._prepare(script)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
-            raise RenderFailed(f"the browser could not open a page: {error}", _AGAIN) from error
+            raise RenderFailed(f"the browser could not open a page: {error}", AGAIN) from error
         page._load(url)
         return page
+
+    @property
+    def session(self) -> str:
+        """The protocol's name for the page."""
+        return self._talk.session
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -127,14 +131,14 @@ class Page:
             or self._take_in(deadline, _NEVER_READY, seen=True, leaving=True)
         ):
             if self._events.leaving or not self._events.contexts():
-                self._pause(deadline, _NEVER_READY)
+                self._talk.pause(deadline, _NEVER_READY)
         self._events.settle()
         # The document may have taken the place of the one that was loaded.
         self._ask_for_layers(deadline)
         # Every page has been shown as it is before its first frame, and not only those that were slow to get ready:
         # the browser may draw a layer at the size at which it saw it first.
         if not patient:
-            self._try_to_draw(min(_DRAWN_WITHIN, _left(deadline)))
+            self._try_to_draw(min(_DRAWN_WITHIN, seconds_left(deadline)))
         self._taken(self._ms(-1), deadline, _NEVER_READY)
         if self._layers_matter:
             self._may_pass_by = self._is_on_one_layer(deadline, _NEVER_READY)
@@ -146,15 +150,15 @@ class Page:
         last one is the same object. Raises RenderFailed, and ReplayUnseenError: then the page is good for nothing more.
         """
         if self._options.warmup is Warmup.REPLAY:
-            for skipped in range(self._next, number):
-                self._skip(skipped, number)
+            while self._next < number:
+                self._skip(number)
         if number < self._next:
             raise ValueError(f"frame {number} was shown already")
         self._next = number + 1
         deadline = time.monotonic() + self._timeout
         if self._options.mode is Mode.CANVAS:
             return self._canvas_frame(number, deadline, then)
-        self._step(number, deadline, seen=True)
+        self._step(number, deadline)
         meanwhile = None if self._unseen else self._look_ahead(number, then)
         picture = self._taken(self._ms(number), deadline, _late(number), meanwhile)
         if self._unseen and not self._is_on_one_layer(deadline, _late(number)):
@@ -162,10 +166,10 @@ class Page:
         self._unseen = False
         return picture
 
-    def _skip(self, number: int, target: int) -> None:
-        """Move on through a frame that nobody will see, on the way to `target`."""
+    def _skip(self, target: int) -> None:
+        """Move on through a frame that nobody will see, or several, on the way to `target`."""
         deadline = time.monotonic() + self._timeout
-        self._step(number, deadline, seen=False)
+        number = self._replay(self._next, target, deadline)
         self._show(number, deadline, self._look_ahead(number, target))
         self._next = number + 1
 
@@ -174,20 +178,19 @@ class Page:
         deadline = time.monotonic() + self._timeout
         found: list[Values] = []
         for context in self._events.contexts():
-            found += self._evaluate(f"{CONTRACT}.tracks()", context, deadline, _NO_TRACKS) or []
+            found += self._talk.evaluate(f"{CONTRACT}.tracks()", context, deadline, _NO_TRACKS) or []
         return tuple(track_of(values) for values in found)
 
     def close(self) -> None:
         """Have the browser forget it; nothing can be asked of it afterwards. Raises RenderFailed."""
-        self._connection.leave(self.session)
         try:
-            self._connection.send("Page.close", session=self.session, timeout=self._timeout)
+            self._talk.leave(self._timeout)
         except (ConnectionLostError, NoAnswerError) as error:
-            raise self._failure(error, "the page was not closed") from error
+            raise self._talk.failure(error, "the page was not closed") from error
 
     def check(self) -> None:
         """Ask the page for a last sign of life, so that what it threw until now is heard. Raises RenderFailed."""
-        self._evaluate("0", "", time.monotonic() + self._timeout, "the page hangs after its last frame")
+        self._talk.evaluate("0", "", time.monotonic() + self._timeout, "the page hangs after its last frame")
 
     # --- Frames ----------------------------------------------------------------------------------------------------
 
@@ -200,27 +203,59 @@ class Page:
         except NoAnswerError as error:
             raise NeverDrawnError from error
         except (ConnectionLostError, ProtocolError) as error:
-            raise self._failure(error, _NEVER_READY) from error
+            raise self._talk.failure(error, _NEVER_READY) from error
 
     def _prepare_documents(self, deadline: float, late: str, *, leaving: bool = False) -> bool:
         """Have documents that are new get ready; whether there were any, or there are none at all."""
         contexts = self._events.contexts()
         new = [context for context in contexts if context not in self._prepared]
         for context in new:
-            left = f"{_left(deadline) * 1000:.0f}"
-            self._evaluate(f"{CONTRACT}.ready({left})", context, deadline, late, leaving=leaving)
+            left = f"{seconds_left(deadline) * 1000:.0f}"
+            self._talk.evaluate(f"{CONTRACT}.ready({left})", context, deadline, late, leaving=leaving)
             self._prepared.add(context)
         return bool(new) or not contexts
 
-    def _step(self, number: int, deadline: float, *, seen: bool) -> None:
-        """Move all documents to a frame, parents first."""
-        self._all_drawn = self._nudged = False
+    def _step(self, number: int, deadline: float) -> None:
+        """Move all documents to a frame of which a picture is taken, parents first."""
+        self._all_drawn = self._talk.nudged = False
         sent = self._take_sent(number)
         if sent is None:
-            self._step_others((), number, deadline, seen=seen)
+            self._step_others((), number, deadline, seen=True)
         else:
-            self._all_drawn = self._value(sent.command, sent.context, deadline, _late(number)) is True
-            self._step_others((sent.context,), number, deadline, seen=seen)
+            self._all_drawn = self._talk.value(sent.command, sent.context, deadline, _late(number)) is True
+            self._step_others((sent.context,), number, deadline, seen=True)
+
+    def _replay(self, number: int, target: int, deadline: float) -> int:
+        """Move all documents to a frame that nobody will see, and on while they may; the frame that was reached."""
+        late, sent, runs_ahead = _late(number), self._take_sent(number), self._runs_ahead(number, target)
+        self._talk.nudged = False
+        if sent is not None:
+            context = sent.context
+            value = self._talk.value(sent.command, context, deadline, late, patient=sent.runs_ahead)
+        elif runs_ahead:
+            [context] = self._events.contexts()
+            call = f"{TELL_OBSERVERS};{self._replay_call(number, target)}"
+            value = self._talk.evaluate(call, context, deadline, late, patient=True)
+        else:
+            self._all_drawn = False
+            self._step_others((), number, deadline, seen=False)
+            return number
+        # The document may be gone: then there is no value.
+        made, drawn = value or (1, False)
+        self._take_drawn(drawn)
+        # What waits for the browser's frames is done sooner where it gets one each time.
+        self._may_run_ahead = self._may_run_ahead and not self._talk.nudged
+        reached = int(number + made - 1)
+        if self._step_others((context,), reached, deadline, seen=False) and made > 1:
+            # What came may have been asked for some frames earlier.
+            raise ReplayUnseenError
+        return reached
+
+    def _take_drawn(self, drawn: bool | None) -> None:
+        """What the page says of a frame; None: it ran ahead of something that the browser had to tell it."""
+        if drawn is None:
+            raise ReplayUnseenError
+        self._all_drawn = drawn
 
     def _step_others(self, stepped: Iterable[str], number: int, deadline: float, *, seen: bool) -> bool:
         """Move the documents to a frame that are not `stepped`; whether anything came into the page meanwhile."""
@@ -240,10 +275,10 @@ class Page:
         for context in self._events.contexts():
             if context in self._prepared - done:
                 call = f"{TELL_OBSERVERS};{self._step_call(number, seen=seen)}"
-                self._all_drawn = self._evaluate(call, context, deadline, _late(number)) is True
+                self._all_drawn = self._talk.evaluate(call, context, deadline, _late(number)) is True
                 done.add(context)
         if not self._events.contexts():
-            self._pause(deadline, _late(number))
+            self._talk.pause(deadline, _late(number))
 
     def _take_in(self, deadline: float, late: str, *, seen: bool, leaving: bool = False) -> bool:
         """Wait for what the page loads by itself, and for what comes of that; whether there was anything."""
@@ -251,14 +286,14 @@ class Page:
         waited = False
         while self._events.loading:
             waited = True
-            self._pause(deadline, f"{late}: {self._events.loading} was not loaded")
+            self._talk.pause(deadline, f"{late}: {self._events.loading} was not loaded")
         arrived = self._events.take_arrived()
         # Pictures that came in time need nothing more; scripts are still to be run.
         if not waited and all(each.kind == "Image" for each in arrived):
             return False
         call = f"{CONTRACT}.arrived({json.dumps(arrived)},{json.dumps(seen)})"
         for context in self._events.contexts():
-            self._evaluate(call, context, deadline, late, leaving=leaving)
+            self._talk.evaluate(call, context, deadline, late, leaving=leaving)
         return True
 
     def _canvas_call(self, number: int) -> str:
@@ -276,26 +311,40 @@ class Page:
     def _step_call(self, number: int, *, seen: bool) -> str:
         return f"{CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
 
+    def _replay_call(self, number: int, target: int) -> str:
+        """Move on through a frame that nobody will see, and on towards `target` while the browser need not see it."""
+        stop = min(target, number + _MANY) if self._runs_ahead(number, target) else number + 1
+        times = [self._ms(each) for each in range(number, stop)]
+        return f"{CONTRACT}.replay({number},{times!r},{1000 * _REPLAY_FOR!r})"
+
+    def _runs_ahead(self, number: int, target: int) -> bool:
+        """Whether several frames may be replayed in one go: the browser has its part in what a page shows else."""
+        return target - number > 1 and self._may_run_ahead and self._all_drawn and len(self._events.contexts()) == 1
+
     def _look_ahead(self, number: int, then: int | None) -> Meanwhile | None:
         """What moves the page on from frame `number`, towards `then`, while that frame is shown; None: nothing may."""
         following = number + 1 if self._options.warmup is Warmup.REPLAY else then
-        seen = following == then
         if then is None or following is None or not self._may_go_on():
             return None
         [context] = self._events.contexts()
-        taken = seen and self._options.mode is Mode.CANVAS
-        step = self._canvas_call(following) if taken else self._step_call(following, seen=seen)
+        runs_ahead = self._runs_ahead(following, then)
+        if following < then:
+            step = self._replay_call(following, then)
+        elif self._options.mode is Mode.CANVAS:
+            step = self._canvas_call(following)
+        else:
+            step = self._step_call(following, seen=True)
 
         def send() -> None:
             call = f"{CONTRACT}.drawn().then(()=>{{{TELL_OBSERVERS};return {step}}})"
-            self._sent = _SentStep(following, context, self._send(call, context, self._timeout))
+            self._sent = _SentStep(following, context, self._talk.ask(call, context, self._timeout), runs_ahead)
 
         return send
 
     def _may_go_on(self) -> bool:
         """Whether what is shown of the page can't be changed by its going on meanwhile."""
         # The page can't tell the frame that is shown from one that it was nudged with, and goes on after either.
-        return self._capture.by_hand and self._all_drawn and not self._nudged and len(self._events.contexts()) == 1
+        return self._capture.by_hand and self._all_drawn and not self._talk.nudged and len(self._events.contexts()) == 1
 
     def _take_sent(self, number: int) -> _SentStep | None:
         """The step that was sent while the last frame was shown; None: none was."""
@@ -305,17 +354,18 @@ class Page:
         return sent
 
     def _canvas_frame(self, number: int, deadline: float, then: int | None) -> bytes:
-        self._nudged = False
+        self._talk.nudged = False
         sent = self._take_sent(number)
         if sent is None:
             [main, *_] = self._events.contexts() or ("",)
-            value = self._evaluate(f"{TELL_OBSERVERS};{self._canvas_call(number)}", main, deadline, _late(number))
+            value = self._talk.evaluate(f"{TELL_OBSERVERS};{self._canvas_call(number)}", main, deadline, _late(number))
         else:
-            main, value = sent.context, self._value(sent.command, sent.context, deadline, _late(number))
+            main, value = sent.context, self._talk.value(sent.command, sent.context, deadline, _late(number))
         # The document may be gone: then there is no value.
-        self._all_drawn, text = value or (False, "")
+        drawn, text = value or (False, "")
+        self._take_drawn(drawn)
         if self._step_others((main,), number, deadline, seen=True):
-            text = self._evaluate(f"{CONTRACT}.canvas({self._selector})", main, deadline, _late(number))
+            text = self._talk.evaluate(f"{CONTRACT}.canvas({self._selector})", main, deadline, _late(number))
         self._show(number, deadline, self._look_ahead(number, then))
         try:
             picture = self._canvases.take(text)
@@ -337,25 +387,25 @@ class Page:
         """A picture of the page as it is now."""
         while True:
             try:
-                picture = self._capture.picture(ms, _left(deadline), meanwhile)
+                picture = self._capture.picture(ms, seconds_left(deadline), meanwhile)
             except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
-                raise self._failure(error, late) from error
+                raise self._talk.failure(error, late) from error
             self._events.check()
             if picture is not None:
                 return picture
-            self._pause(deadline, late)
+            self._talk.pause(deadline, late)
 
     def _show(self, number: int, deadline: float, meanwhile: Meanwhile | None = None) -> None:
         """Have the page, and the browser where that may make a difference, see a frame of which no picture is taken."""
         unseen = self._may_pass_by and self._all_drawn and len(self._events.contexts()) == 1
         show = self._capture.pass_by if unseen else self._capture.show
         try:
-            show(self._ms(number), _left(deadline), meanwhile)
+            show(self._ms(number), seconds_left(deadline), meanwhile)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
-            raise self._failure(error, _late(number)) from error
+            raise self._talk.failure(error, _late(number)) from error
         if unseen and meanwhile is None:
             # What is not shown may be over for the browser before it is for the page.
-            self._evaluate(f"{CONTRACT}.drawn()", "", deadline, _late(number))
+            self._talk.evaluate(f"{CONTRACT}.drawn()", "", deadline, _late(number))
         self._unseen = self._unseen or unseen
 
     @property
@@ -367,116 +417,24 @@ class Page:
         if not self._layers_matter:
             return
         try:
-            self._connection.call("LayerTree.enable", session=self.session, timeout=_left(deadline))
+            self._talk.call("LayerTree.enable", timeout=seconds_left(deadline))
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
-            raise self._failure(error, _NEVER_READY) from error
+            raise self._talk.failure(error, _NEVER_READY) from error
 
     def _is_on_one_layer(self, deadline: float, late: str) -> bool:
         """Whether all of the page is drawn on one layer; a further one may be drawn at the scale of an old frame."""
         # The page tells of new layers by itself, once the task is over in which there were any.
         for _ in range(2):
-            self._evaluate("0", "", deadline, late)
+            self._talk.evaluate("0", "", deadline, late)
         return self._events.drawn_layers == 1
 
     def _ms(self, number: int) -> float:
         return number * 1000 * self._options.fps.denominator / self._options.fps.numerator
 
-    # --- Talking with the page -------------------------------------------------------------------------------------
-
-    def _evaluate(self, script: str, context: str, deadline: float, late: str, *, leaving: bool = False) -> Any:
-        """The value of `script` once it is settled. `leaving`: the page may go to another address meanwhile."""
-        try:
-            number = self._send(script, context, _left(deadline))
-        except (ConnectionLostError, NoAnswerError) as error:
-            raise self._failure(error, late) from error
-        return self._value(number, context, deadline, late, leaving=leaving)
-
-    def _send(self, script: str, context: str, timeout: float) -> int:
-        """Ask for the value of `script`; the number of the command."""
-        params: Values = {"expression": script, "awaitPromise": True, "returnByValue": True}
-        if context:
-            params["uniqueContextId"] = context
-        return self._connection.send("Runtime.evaluate", params, session=self.session, timeout=timeout)
-
-    def _value(self, command: int, context: str, deadline: float, late: str, *, leaving: bool = False) -> Any:
-        """The value that a command asked for."""
-        try:
-            answer = self._awaited(command, deadline, context)
-        except ProtocolError as error:
-            self._events.check()
-            if leaving or not self._events.is_main(context):
-                # The document is gone; whatever came in its place is asked next.
-                return None
-            raise self._failure(error, late) from error
-        except (ConnectionLostError, NoAnswerError) as error:
-            raise self._failure(error, late) from error
-        self._events.check()
-        if "exceptionDetails" in answer:
-            raise self._thrown(answer["exceptionDetails"])
-        return answer["result"].get("value")
-
-    def _awaited(self, number: int, deadline: float, context: str = "") -> Values:
-        """The answer to a script that may wait for the page's being shown, or for what the page sees of itself."""
-        pace = _NUDGE_AFTER if self._capture.by_hand else _TELL_AFTER
-        tell_at = time.monotonic() + _TELL_AFTER
-        while not self._connection.answered(number, within=min(pace, _left(deadline))):
-            self._events.check()
-            if _left(deadline) <= 0:
-                raise NoAnswerError
-            self._nudge(deadline)
-            if context and time.monotonic() >= tell_at:
-                tell_at += _TELL_AFTER
-                params: Values = {"expression": TELL_OBSERVERS, "uniqueContextId": context}
-                self._connection.send("Runtime.evaluate", params, session=self.session, timeout=_left(deadline))
-        return self._connection.wait(number, timeout=0)
-
-    def _pause(self, deadline: float, late: str) -> None:
-        """Let the page go on for a moment."""
-        try:
-            self._nudge(deadline)
-            self._connection.answered(NOBODY, within=_PACE)
-        except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
-            raise self._failure(error, late) from error
-        self._events.check()
-        if _left(deadline) <= 0:
-            raise self._failure(NoAnswerError(), late)
-
-    def _nudge(self, deadline: float) -> None:
-        self._nudged = True
-        self._capture.nudge(_left(deadline))
-
-    def _failure(self, error: Exception, late: str) -> LogistError:
-        """What went wrong, as the page says it itself if it does."""
-        if isinstance(error, ProtocolError):
-            error = self._explained(error)
-        problem = self._events.problem
-        if problem is not None:
-            return problem
-        if isinstance(error, NoAnswerError):
-            return RenderFailed(f"{late} within {self._timeout:g} s", self._events.hint(SLOW))
-        return RenderFailed(f"{late}: {error}", self._events.hint(_AGAIN))
-
-    def _explained(self, error: ProtocolError) -> Exception:
-        """The error, or that the browser is gone: of a document that can't be asked that is told a moment later."""
-        deadline = time.monotonic() + _EXPLAINING
-        try:
-            while self._events.problem is None and _left(deadline) > 0:
-                self._connection.answered(NOBODY, within=_PACE)
-        except ConnectionLostError as lost:
-            return lost
-        return error
-
-    def _thrown(self, details: Values) -> LogistError:
-        """What a script of ours came back with: the page's own error, or what the contract misses in it."""
-        message, selector = failure_text(details), self._options.canvas_selector
-        if selector is not None and f"'{' '.join(selector.split())}' is not a valid selector" in message:
-            return UsageProblem(f"--canvas-selector {selector} is no selector of CSS", "write it like #stage or canvas")
-        return RenderFailed(message, self._events.hint(usual_hint(message)))
-
     # --- Opening ---------------------------------------------------------------------------------------------------
 
     def _prepare(self, script: str) -> None:
-        call = self._call
+        call = partial(self._talk.call, timeout=self._timeout)
         for domain in ("Page", "Runtime", "Inspector", "Log"):
             call(f"{domain}.enable")
         call("Page.addScriptToEvaluateOnNewDocument", {"source": script})
@@ -494,25 +452,21 @@ class Page:
     def _load(self, url: str) -> None:
         deadline = time.monotonic() + self._timeout
         try:
-            number = self._connection.send("Page.navigate", {"url": url}, session=self.session, timeout=_left(deadline))
-            answer = self._awaited(number, deadline)
+            number = self._talk.send("Page.navigate", {"url": url}, timeout=seconds_left(deadline))
+            answer = self._talk.awaited(number, deadline)
         except (ConnectionLostError, NoAnswerError, ProtocolError) as error:
-            raise self._failure(error, f"{url} was not loaded") from error
+            raise self._talk.failure(error, f"{url} was not loaded") from error
         if answer.get("errorText"):
             raise RenderFailed(f"{url} can't be opened: {answer['errorText']}", "check the address, and who serves it")
         self._ask_for_layers(deadline)
-        status = self._evaluate(_STATUS, "", deadline, f"{url} was not loaded", leaving=True)
+        status = self._talk.evaluate(_STATUS, "", deadline, f"{url} was not loaded", leaving=True)
         if isinstance(status, int) and status >= 400:
             raise RenderFailed(f"{url} can't be opened: HTTP status {status}", "check the address, and who serves it")
-
-    def _call(self, method: str, params: Values | None = None) -> Values:
-        return self._connection.call(method, params, session=self.session, timeout=self._timeout)
 
 
 #: A page that has asked for no frame may sleep through one that is begun by hand, and be shown as it was before. So it
 #: always asks, out of sight of its own scripts.
 _AWAKE = "(function ask() { requestAnimationFrame(ask); })();"
-_AGAIN = "render again; --browser names another browser"
 _NEVER_READY = "the page did not become ready"
 _NO_TRACKS = "the page could not tell its sounds"
 _STATUS = "(performance.getEntriesByType('navigation')[0]||{}).responseStatus"
@@ -520,7 +474,3 @@ _STATUS = "(performance.getEntriesByType('navigation')[0]||{}).responseStatus"
 
 def _late(number: int) -> str:
     return f"frame {number} did not come"
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 0.0)

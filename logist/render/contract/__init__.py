@@ -19,7 +19,7 @@ TELL_OBSERVERS = "__LOGIST_OBSERVERS__.tell()"
 #: What it is made of: the parts of one function, in this order.
 _PARTS = (
     *("base", "waiting", "chance", "clocks", "timers", "requests", "loads", "shadow_roots", "animations"),
-    *("animation_calls", "svg", "media", "video_covers", "playback", "canvas", "compositions", "entry"),
+    *("animation_calls", "svg", "media", "video_covers", "playback", "canvas", "replay", "compositions", "entry"),
 )
 _ONCE = f'"use strict"; if (window.{CONTRACT}) return;'
 

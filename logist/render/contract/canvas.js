@@ -29,4 +29,6 @@ const findCanvas = (selector) => {
   }
   return null;
 };
+// Whether what a frame shows is all taken from the page as it is drawn: then the page may go on while it is shown.
+const isAllDrawn = () => !drawnElsewhere && mediaElements().length === 0 && !observers.any();
 const toDataURL = HTMLCanvasElement.prototype.toDataURL;

@@ -109,9 +109,19 @@ const takeIn = async (arrived, capture) => {
   await compose(capture);
 };
 
-// Whether what a frame shows is all taken from the page as it is drawn: then the page may go on while it is shown.
-const isAllDrawn = () => !drawnElsewhere && mediaElements().length === 0 && !window.__LOGIST_OBSERVERS__.any();
 let frameDrawn = Promise.resolve();
+const enterFrame = async (number, milliseconds, capture) => {
+  stepped = true;
+  frame = number;
+  await within(advance(capture, agreed(number, milliseconds)), patience, () =>
+    `frame ${number} is not done: the page still waits for ${described()}`);
+};
+// Whether the page may go on while the frame is shown; null: it is not what it would have been.
+const shownNext = () => {
+  // The hop: once the callbacks of the browser's frame are done, the page is drawn; and only then comes a task.
+  frameDrawn = new Promise((resolve) => native.requestAnimationFrame(() => hop().then(resolve)));
+  return toldTooLate ? null : isAllDrawn();
+};
 
 own(window, "__LOGIST_PAGE__", Object.freeze({
   async ready(timeout) {
@@ -120,13 +130,23 @@ own(window, "__LOGIST_PAGE__", Object.freeze({
       document.readyState === "complete" ? `the page still waits for ${described()}` : "the page has not loaded");
   },
   async step(number, milliseconds, capture) {
-    stepped = true;
-    frame = number;
-    await within(advance(capture, agreed(number, milliseconds)), patience, () =>
-      `frame ${number} is not done: the page still waits for ${described()}`);
-    // The hop: once the callbacks of the browser's frame are done, the page is drawn; and only then comes a task.
-    frameDrawn = new Promise((resolve) => native.requestAnimationFrame(() => hop().then(resolve)));
-    return isAllDrawn();
+    ranAhead = false;
+    await enterFrame(number, milliseconds, capture);
+    return shownNext();
+  },
+  // The frame `number` and those after it, at these times, as long as the browser needs no frame in between and not much
+  // longer than `most` real milliseconds: how many there were, and what `step` gives for the last of them.
+  async replay(number, times, most) {
+    const began = native.now();
+    let made = 0;
+    ranAhead = false;
+    do {
+      await enterFrame(number + made, times[made], false);
+      made += 1;
+      ranAhead = made < times.length && needsNoFrame() && native.now() - began < most;
+    } while (ranAhead);
+    ranAhead = made > 1;
+    return [made, shownNext()];
   },
   drawn: () => frameDrawn,
   // `arrived`: pairs of an address and what it is, as the protocol says it.
