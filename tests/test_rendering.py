@@ -338,6 +338,10 @@ TELLING = {
         "addEventListener('message', hear)",
         "if (n === 5) document.body.insertAdjacentHTML('beforeend', '<iframe src=inner.html></iframe>')",
     ),
+    "an object": (
+        "addEventListener('message', hear)",
+        "if (n === 5) document.body.insertAdjacentHTML('beforeend', '<object data=inner.html></object>')",
+    ),
     "a clock and a message": ("onmessage = hear; setInterval(() => postMessage(1), 50)", ""),
     "bytes": ("", "if (n % 4 === 0) new Blob(['7']).text().then((text) => (heard += Number(text)))"),
 }

@@ -246,8 +246,9 @@ class Page:
         # What waits for the browser's frames is done sooner where it gets one each time.
         self._may_run_ahead = self._may_run_ahead and not self._talk.nudged
         reached = int(number + made - 1)
-        if self._step_others((context,), reached, deadline, seen=False) and made > 1:
-            # What came may have been asked for some frames earlier.
+        came = self._step_others((context,), reached, deadline, seen=False)
+        if made > 1 and (came or self._events.contexts() != (context,)):
+            # It may have been asked for some frames earlier.
             raise ReplayUnseenError
         return reached
 

@@ -2,8 +2,7 @@
 
 // What the browser tells in its own frames. Of frames that it had none for, that comes too late.
 const TOLD_IN_FRAMES = [
-  ...["scroll", "scrollend", "scrollsnapchange", "scrollsnapchanging"],
-  ...["resize", "contentvisibilityautostatechange"],
+  "scroll", "scrollend", "scrollsnapchange", "scrollsnapchanging", "resize", "contentvisibilityautostatechange",
 ];
 let ranAhead = false; // of the browser's last frame, by more than one of ours
 let toldTooLate = false;
