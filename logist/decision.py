@@ -174,7 +174,7 @@ def add_usage(spent: Spent, duration: float, usage: Usage) -> Spent:
             "cost": round(spent.cost + cost, 6),
             "estimated_cost": round(spent.estimated_cost + (cost if usage.cost_is == "estimated" else 0.0), 6),
             "tokens": spent.tokens + tokens,
-            "unpriced": spent.unpriced + (usage.cost is None and tokens > 0),
+            "unpriced": spent.unpriced + (usage.cost is None and (tokens > 0 or usage.cost_is == "unknown")),
         }
     )
 

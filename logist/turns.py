@@ -25,7 +25,7 @@ from logist.job_state import change
 from logist.models.history import AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
 from logist.models.manifest import ReasonCode, Role, Verdict
 from logist.models.reply import Reply
-from logist.models.usage import Usage
+from logist.models.usage import UNTOLD, Usage, added
 from logist.patience import Later, ask_patiently
 from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
@@ -139,8 +139,8 @@ def _waited_for(made: _Attempt, max_wait: float) -> _Attempt:
 
 
 def _overspent(session: Session, made: _Attempt) -> bool:
-    """Whether a budget of money is used up once an attempt is counted that is not counted yet."""
-    return decision.over_budget(session.manifest, made.answer.usage) is not None
+    """Whether a budget of money is used up once an attempt is counted that is not counted yet, or it was stopped so."""
+    return made.result.ended is Ended.CANCELED or decision.over_budget(session.manifest, made.answer.usage) is not None
 
 
 def _later(made: _Attempt) -> Later | None:
@@ -235,14 +235,15 @@ def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
             on_started=started,
         )
     if result.ended is Ended.CANCELED and (session.stop_now() is not None or over_budget() is None):
-        set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration, usage=used())
+        usage = UNTOLD if meter is None and isinstance(agent, Metered) else used()
+        set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration, usage=usage)
         raise Interrupted(result.detail)
     if result.survivors_killed:
         session.notice(f"{result.survivors_killed} process(es) outlived the {request.role} and were killed")
     answer = _checked_against_workspace(session, request, _unbiased(_read(agent, request, result), biased))
-    if answer.usage == Usage():
+    if answer.usage in (Usage(), UNTOLD) and used() != Usage():
         # It had no last word, but was heard while it ran.
-        answer = replace(answer, usage=used())
+        answer = _heard(answer, used())
     _keep_reply(request, answer)
     if answer.kind == "transient":
         put_back(session, keep_work(session, request.step, request.attempt))
@@ -272,11 +273,21 @@ def _unbiased(answer: Answer, biased: str | None) -> Answer:
 
 def _read(agent: Agent, request: OneshotRequest, result: CommandResult) -> Answer:
     if result.ended is Ended.CANCELED:
-        # By its budget. What it did until then stays, and is paid for.
-        return Answer(reply=None, kind="blocked", problem=result.detail, outcome=Outcome.LIMIT)
+        # By its budget, which to its agent is a limit like any. What it did until then stays, is paid for, and is known
+        # to its session.
+        stopped = agent.read(request, result._replace(ended=Ended.TIMED_OUT))
+        return replace(stopped, reply=None, kind="blocked", problem=result.detail, outcome=Outcome.LIMIT)
     if result.ended is Ended.LOST:
         return Answer(reply=None, kind="transient", problem=result.detail or "the command was lost")
     return agent.read(request, result)
+
+
+def _heard(answer: Answer, usage: Usage) -> Answer:
+    """The answer with what was heard of its use; a session that goes on tells that again, in the sum of all of it."""
+    session = answer.session
+    if session is not None:
+        session = session.model_copy(update={"usage": added((session.usage, usage))})
+    return replace(answer, usage=usage, session=session)
 
 
 def _record_intent(session: Session, agent: Agent, request: OneshotRequest) -> None:

@@ -162,14 +162,23 @@ def test_what_a_session_did_not_count_anew_is_not_charged_again() -> None:
     assert latest(before, Usage(output_tokens=120)) == Usage(cost=0.5, input_tokens=2000, output_tokens=120)
 
 
-def test_what_nobody_prices_is_told_as_unknown(stage: Stage) -> None:
-    stage.plays({"events": [result(total_cost_usd=None)], "reply": DONE})
+@pytest.mark.parametrize(
+    "told", [{"total_cost_usd": None}, {"total_cost_usd": None, "usage": {}}], ids=["dollars", "all"]
+)
+def test_what_nobody_prices_is_told_as_unknown(stage: Stage, told: dict[str, Any]) -> None:
+    stage.plays({"events": [result(**told)], "reply": DONE})
     stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
     manifest = stage.jobs.run_to(ExitCode.SUCCESS)
     assert (manifest.spent.cost, manifest.spent.unpriced) == (0.0, 1)
     report = build_report(stage.jobs.store, "job")
     shown = card_text(report, width=200, color=False, encoding="utf-8", exit_code=None)
     assert "cost $0.00 (1 oneshot of unknown price)" in shown
+
+
+def test_what_a_provider_refused_is_of_no_price(stage: Stage) -> None:
+    stage.plays({"events": [refused(401, "Invalid API key")]})
+    stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
+    assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).spent.unpriced == 0
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def test_a_wait_outlives_its_runner(stage: Stage, clock: Clock) -> None:
         stage.jobs.run()
     assert report(stage.jobs).status is JobStatus.RUNNING
     assert left(stage.jobs) is not None
+    assert "RUNNING (died): waits until 00:0" in jobs_table(list_rows(stage.jobs.store), now=clock.now())
     stage.jobs.run_to(ExitCode.SUCCESS)
     assert (len(resumed(stage.jobs)), len(stage.calls)) == (1, 2)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from logist.agents.cli import Asked, Cli, CliOutput
-from logist.agents.outcome import Outcome, Report, outcome_of_message
+from logist.agents.litellm_errors import outcome_of_litellm
+from logist.agents.outcome import Outcome, Report
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 from logist.plain_text import last_part, plain_text
@@ -31,15 +32,6 @@ _TOKENS = re.compile(
 _CACHED = re.compile(rf"({_NUMBER}[kM]?) cache hit", re.ASCII)
 _ERROR = re.compile(r"^litellm\.(\w+): (.*)$", re.MULTILINE)
 _UNITS = {"k": 1_000, "M": 1_000_000}
-_ERRORS = {
-    "AuthenticationError": Outcome.AUTH,
-    "PermissionDeniedError": Outcome.AUTH,
-    "NotFoundError": Outcome.MODEL_NOT_FOUND,
-    "RateLimitError": Outcome.RATE_LIMITED,
-    "BudgetExceededError": Outcome.QUOTA,
-    "BadRequestError": Outcome.CONFIG,
-    "ContextWindowExceededError": Outcome.LIMIT,
-}
 #: What it says when the model's edits were not made. Its exit code is 0.
 _NOT_EDITED = ("reflections allowed, stopping", "The LLM did not conform to the edit format")
 
@@ -91,10 +83,7 @@ def _outcome(after: str, output: CliOutput, *, answered: bool) -> tuple[Outcome,
     errors = list(_ERROR.finditer(after))
     if errors:
         name, said = errors[-1].groups()
-        by_words = outcome_of_message(said)
-        # A spent account is a RateLimitError too.
-        outcome = by_words if by_words is Outcome.QUOTA else _ERRORS.get(name) or by_words or Outcome.SERVER
-        return outcome, said
+        return outcome_of_litellm(name, said), said
     not_edited = next((said for said in _NOT_EDITED if said in after), None)
     if not_edited:
         return Outcome.LIMIT, f"the model's edits could not be made: {not_edited}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
 from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_refusal, outcome_of_status
 from logist.models.manifest import Role
@@ -121,8 +121,10 @@ def _outcome(result: Values, *, looks_only: bool) -> tuple[Outcome, str]:
     if subtype in _LIMITS:
         return Outcome.LIMIT, f"it met its own limit ({subtype})"
     # `subtype` is "success" even where the provider refused: `is_error` tells.
-    if result.get("is_error") not in (None, False) or subtype != "success":
+    if result.get("is_error") not in (None, False) or subtype.startswith("error"):
         return _failure(result, said or "; ".join(map(str, list_at(result, "errors"))) or subtype)
+    if subtype != "success":
+        return unknown_result(subtype)
     # Who may only look loses nothing by a refusal: some of its tools are always refused.
     if denied and not looks_only:
         return Outcome.PERMISSION_DENIED, f"it was not allowed to use {', '.join(sorted(denied))}"

@@ -32,7 +32,7 @@ from logist.agents.versions import installed_version
 from logist.errors import AgentUnavailable
 from logist.execution import CancelCheck, Command, CommandResult, Ended
 from logist.models.manifest import Role, RoleSettings
-from logist.models.usage import Usage
+from logist.models.usage import UNTOLD, Usage
 from logist.plain_text import first_part, last_part, plain_text
 
 #: How programs reach a provider from behind a proxy, and whom they trust.
@@ -41,6 +41,8 @@ _NETWORK = (
     *("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
     *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"),
 )
+#: It came to no use of a model.
+_REFUSED = (LATER | BLOCKED) - {Outcome.PERMISSION_DENIED}
 #: No colours, no questions, and no line that is broken to fit a terminal.
 _PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100000", "GIT_TERMINAL_PROMPT": "0"}
 _MAX_DETAIL = 1_000
@@ -82,7 +84,7 @@ def without_result(output: CliOutput, gone: str) -> Report:
     if gone in said:
         return Report(Outcome.NO_RESULT, detail="its session is gone")
     if output.exit_code in SIGNALLED:
-        return Report(Outcome.KILLED, detail=f"it was killed (exit code {output.exit_code})")
+        return Report(Outcome.KILLED, detail=_how_killed(output.exit_code))
     if output.exit_code != 0 and not output.stdout.strip():
         line = error_line(said)
         if not line:
@@ -90,6 +92,15 @@ def without_result(output: CliOutput, gone: str) -> Report:
             return Report(Outcome.CONFIG, detail=first_part(said.strip(), 200) or f"exit code {output.exit_code}")
         return Report(outcome_of_message(line) or Outcome.CONFIG, detail=line)
     return Report(Outcome.NO_RESULT, detail=f"no result was printed (exit code {output.exit_code})")
+
+
+def _how_killed(exit_code: int) -> str:
+    return f"it was killed (exit code {exit_code})"
+
+
+def unknown_result(kind: str) -> tuple[Outcome, str]:
+    """The outcome of a result that the adapter does not know, and why; `kind`: what it calls itself."""
+    return Outcome.NO_RESULT, f"its result is of a kind that is not known ({kind or 'it names none'})"
 
 
 def error_line(said: str) -> str:
@@ -235,10 +246,11 @@ class CliAgent:
         """The program's own account first; only when that is fine does a reply count: its file, else the final text."""
         report = self._report(request, result)
         answer = _understood(request, result, report, login=self.cli.login, by_file=self.writes(request.role))
+        usage = with_price(used_in(request.session, report), _with_model(request.settings).model)
         return replace(
             answer,
             outcome=report.outcome,
-            usage=with_price(used_in(request.session, report), _with_model(request.settings).model),
+            usage=UNTOLD if usage == Usage() and _asked_a_model(report, result) else usage,
             session=session_of(self.name, request.session, report) if self.cli.resumes else None,
         )
 
@@ -257,10 +269,14 @@ class CliAgent:
 
     def _read_output(self, output: CliOutput) -> Report:
         try:
-            return self.cli.report(output)
+            report = self.cli.report(output)
         except Exception as error:  # noqa: BLE001 - whatever a program prints must not end the run of a job
             name = type(error).__name__
-            return Report(Outcome.NO_RESULT, detail=f"its output could not be understood ({name}: {error})")
+            report = Report(Outcome.NO_RESULT, detail=f"its output could not be understood ({name}: {error})")
+        if output.exit_code in SIGNALLED and report.outcome in (Outcome.CONFIG, Outcome.NO_RESULT):
+            # What it left is not its last word: that it came to nothing says nothing of its settings.
+            return report._replace(outcome=Outcome.KILLED, detail=_how_killed(output.exit_code))
+        return report
 
 
 def _with_model(settings: RoleSettings) -> RoleSettings:
@@ -328,9 +344,14 @@ def _told(request: OneshotRequest, result: CommandResult, wait: float | None) ->
     return f" (worth trying again at {moment:%Y-%m-%d %H:%M} UTC)"
 
 
+def _asked_a_model(report: Report, result: CommandResult) -> bool:
+    """Whether it has probably used a model, for all that is known: it ran, and no provider refused it."""
+    return result.ended in (Ended.EXITED, Ended.TIMED_OUT) and report.outcome not in _REFUSED
+
+
 def _stopped(report: Report, limit: str) -> str:
     """Which limit stopped it, and what had gone wrong until then, where its output tells: it may be why."""
-    told = report.outcome not in (Outcome.OK, Outcome.KILLED, Outcome.NO_RESULT)
+    told = report.outcome not in (Outcome.OK, Outcome.CONFIG, Outcome.KILLED, Outcome.NO_RESULT)
     return f"the command was stopped: {limit}" + (f"; by its own account: {_in_short(report)}" if told else "")
 
 

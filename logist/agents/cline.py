@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from logist.agents.cli import Asked, Cli, CliOutput, error_line
+from logist.agents.cli import Asked, Cli, CliOutput, error_line, unknown_result
 from logist.agents.json_output import Values, count_at, json_lines, json_object, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.manifest import Role
@@ -30,6 +30,8 @@ _MODEL_SETTINGS = tuple(
 )
 #: Its servers were not up in time, as on a busy machine; the second where its database was not built.
 _NOT_UP, _NO_DATABASE = "failed to start instance", "database not available"
+#: Results that tell of a limit of its own.
+_LIMITS = ("max_iterations", "mistake_limit")
 #: A shell's exit codes above it name the signal that ended a program.
 _SIGNALLED = 128
 
@@ -114,7 +116,11 @@ def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
     if finish == "error":
         auth = bool(errors) and text_at(errors[-1], "event", "errorClass") == "auth"
         return (Outcome.AUTH if auth else outcome_of_message(said) or Outcome.SERVER), said or last or finish
-    if finish != "completed":
+    if finish in _LIMITS:
+        return Outcome.LIMIT, last or f"it met its own limit ({finish})"
+    if finish not in ("aborted", "completed"):
+        return unknown_result(finish)
+    if finish == "aborted":
         # It saw itself going round in circles, or making one mistake after the other.
         return (Outcome.LIMIT, last) if last else (Outcome.KILLED, f"it ended itself ({finish})")
     if any(event.get("type") == "run_aborted" for event in events):

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
-from logist.agents.json_output import Values, after_gap, count_at, first_text, json_lines, table_at, text_at
+from logist.agents.json_output import (
+    Values,
+    after_gap,
+    count_at,
+    first_text,
+    json_lines,
+    json_object,
+    table_at,
+    text_at,
+)
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.manifest import Role
 from logist.models.usage import Usage
+
+#: What it says of a session that has become longer than its model can read.
+_FULL = "Start a new thread"
 
 
 class Codex(Cli):
@@ -44,14 +56,14 @@ class Codex(Cli):
             return without_result(output, "no rollout found")._replace(session=session or None)
         end = ends[-1]
         failed = end.get("type") == "turn.failed"
-        said = text_at(end, "error", "message") or "its turn failed"
+        outcome, detail = _failure(text_at(end, "error", "message")) if failed else (Outcome.OK, "")
         return Report(
-            _outcome_of(said) if failed else Outcome.OK,
+            outcome,
             text="" if failed else _last_message(json_lines(after_gap(output.stdout))),
-            detail=said if failed else "",
+            detail=detail,
             usage=_usage(end),
             cumulative=("input_tokens", "output_tokens", "cached_tokens"),
-            session=session or None,
+            session=session if session and _FULL not in detail else None,
         )
 
     def chat(self, session: str) -> tuple[str, ...]:
@@ -59,10 +71,22 @@ class Codex(Cli):
         return ("codex", "resume", session)
 
 
-def _outcome_of(said: str) -> Outcome:
+def _failure(said: str) -> tuple[Outcome, str]:
     if said.startswith("Missing environment variable"):
-        return Outcome.AUTH
-    return outcome_of_message(said) or Outcome.SERVER
+        return Outcome.AUTH, said
+    # Of what a provider answers with status 400 it prints no more than that, as it came; of any other a sentence.
+    if said.lstrip()[:1] in ("", "{", "[", "<"):
+        return _refusal(said)
+    return outcome_of_message(said) or Outcome.SERVER, said
+
+
+def _refusal(body: str) -> tuple[Outcome, str]:
+    """What an answer with status 400 means: by its words, else by its code."""
+    told = json_object(body.encode("utf-8", "replace")) or {}
+    error = table_at(told, "error") or told
+    said = text_at(error, "message") or text_at(error, "detail") or body
+    outcome = outcome_of_message(said) or outcome_of_message(text_at(error, "code")) or Outcome.CONFIG
+    return outcome, said or "its turn failed without a word, as it does after HTTP status 400"
 
 
 def _last_message(events: Iterable[Values]) -> str:

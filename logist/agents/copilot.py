@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
 from logist.agents.json_output import Values, after_gap, count_at, json_lines, json_object, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_refusal
 from logist.models.manifest import Role
@@ -79,6 +79,8 @@ def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
         unsaid = "it ended with an error" if status is None else f"HTTP status {status}"
         return outcome_of_refusal(status, said) or Outcome.SERVER, said or unsaid
     code = count_at(result, "exitCode")
+    if code is None:
+        return unknown_result("")
     if code != 0:
         return Outcome.SERVER, f"it ended with exit code {code}"
     refusals = [table_at(event, "data", "error") for event in events if event.get("type") == "tool.execution_complete"]

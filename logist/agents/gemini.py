@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
 from logist.agents.json_output import Values, after_gap, count_at, json_lines, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_refusal
 from logist.models.manifest import Role
@@ -92,8 +92,11 @@ def _final_text(events: Iterable[Values]) -> str:
 
 
 def _outcome(result: Values, events: list[Values], exit_code: int) -> tuple[Outcome, str]:
-    if result.get("status") != "success":
+    status = text_at(result, "status")
+    if status == "error":
         return _failure(result, events, exit_code)
+    if status != "success":
+        return unknown_result(status)
     refused = [event for event in events if text_at(event, "error", "type") == "policy_violation"]
     # Plan mode is a supervisor's, who may only look and loses nothing by a refusal.
     if any("Plan Mode" not in text_at(event, "error", "message") for event in refused):

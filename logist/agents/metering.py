@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from logist.agents.json_output import Values, json_lines
-from logist.models.usage import Usage, latest
+from logist.models.usage import Usage, added, latest
 
 #: What one event says was used, under a name by which a later event replaces what it tells anew; None: nothing.
 Streamed = Callable[[Values], tuple[str, Usage] | None]
@@ -38,13 +38,4 @@ class Meter:
     @property
     def usage(self) -> Usage:
         """All of it together."""
-        return self._price(_sum(self._used))
-
-
-def _sum(used: Mapping[str, Usage]) -> Usage:
-    def total(name: str) -> float | None:
-        known = [getattr(each, name) for each in used.values() if getattr(each, name) is not None]
-        return sum(known) if known else None
-
-    counted = {name: total(name) for name in ("cost", "input_tokens", "output_tokens", "cached_tokens")}
-    return Usage.model_validate({**counted, "cost_is": None if counted["cost"] is None else "billed"})
+        return self._price(added(self._used.values()))

@@ -7,24 +7,19 @@ from pathlib import Path
 
 from logist.agents.cli import Asked, Cli, CliOutput
 from logist.agents.json_output import Values, count_at, json_object, list_at, number_at, text_at
+from logist.agents.litellm_errors import outcome_of_litellm
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.usage import Usage
 from logist.plain_text import first_part, last_part
 
 _FRAME = re.compile(r"[\u2500-\u257f]+")
+_RAISED = re.compile(r"^(?:\w+\.){0,9}\w*(?:Error|Exception): ", re.MULTILINE)
 _TRAJECTORY = "mini.traj.json"
 #: Bytes; a trajectory holds the whole conversation.
 _MAX_TRAJECTORY = 64_000_000
-#: Names of litellm's errors: the trajectory's `exit_status` when one ended the run.
-_ERRORS = {
-    "AuthenticationError": Outcome.AUTH,
-    "PermissionDeniedError": Outcome.AUTH,
-    "NotFoundError": Outcome.MODEL_NOT_FOUND,
-    "RateLimitError": Outcome.RATE_LIMITED,
-    "BadRequestError": Outcome.CONFIG,
-    "UnsupportedParamsError": Outcome.CONFIG,
+#: What the trajectory's `exit_status` means where it is of its own; else it names an error of litellm.
+_ENDS = {
     "ModuleNotFoundError": Outcome.CONFIG,
-    "ContextWindowExceededError": Outcome.LIMIT,
     "LimitsExceeded": Outcome.LIMIT,
     "TimeExceeded": Outcome.LIMIT,
     "RepeatedFormatError": Outcome.LIMIT,
@@ -71,15 +66,25 @@ class Mini(Cli):
         """What the trajectory says; without one it did not come to the point of asking a model."""
         trajectory = _read(output.step_dir / _TRAJECTORY)
         if trajectory is None:
-            said = " ".join(_FRAME.sub(" ", last_part(output.stderr or output.stdout, 2000)).split())[-500:]
-            outcome = Outcome.NO_RESULT if output.exit_code == 0 else Outcome.CONFIG
-            return Report(outcome, detail=said or f"no trajectory (exit code {output.exit_code})")
+            return _never_begun(output)
         status = text_at(trajectory, "info", "exit_status")
         if status == "Submitted":
             text = text_at(trajectory, "info", "submission")
             return Report(Outcome.OK, text=text, usage=_usage(trajectory))
         outcome, detail = _outcome(status, trajectory)
         return Report(outcome, detail=detail, usage=_usage(trajectory))
+
+
+def _never_begun(output: CliOutput) -> Report:
+    said = last_part(output.stderr or output.stdout, 2000)
+    raised = list(_RAISED.finditer(said))
+    # What stands before an error that it raised are the frames that led there.
+    said = " ".join(_FRAME.sub(" ", said[raised[-1].start() :] if raised else said).split())[-500:]
+    if output.exit_code == 0:
+        outcome = Outcome.NO_RESULT
+    else:
+        outcome = (outcome_of_message(said) if raised else None) or Outcome.CONFIG
+    return Report(outcome, detail=said or f"no trajectory (exit code {output.exit_code})")
 
 
 def _read(path: Path) -> Values | None:
@@ -95,9 +100,7 @@ def _outcome(status: str, trajectory: Values) -> tuple[Outcome, str]:
         return Outcome.NO_RESULT, "its trajectory ends before the task does"
     messages = list_at(trajectory, "messages")
     said = text_at(messages[-1] if messages else None, "content")
-    by_words = outcome_of_message(said)
-    # A spent account is a RateLimitError too.
-    outcome = by_words if by_words is Outcome.QUOTA else _ERRORS.get(status) or by_words or Outcome.SERVER
+    outcome = _ENDS.get(status) or outcome_of_litellm(status, said)
     if "MSWEA_COST_TRACKING" in said:
         # It knows no price of the model.
         outcome = Outcome.CONFIG

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
 from logist.agents.json_output import Values, after_gap, count_at, first_text, json_lines, number_at, table_at, text_at
-from logist.agents.outcome import Outcome, Report, outcome_of_refusal
+from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
+from logist.plain_text import plain_text
 
 #: A supervisor is its agent `plan`, which may not edit, but by itself may write by a shell or another agent. What is
 #: forbidden is not even offered; whatever would have to be asked for, with nobody there, ends the run.
@@ -19,6 +22,12 @@ _LOOKING = {"agent": {"plan": {"permission": _MAY}}}
 _REFUSED = ("The user has specified a rule which prevents", "The user rejected permission")
 #: What it counts as written by the model.
 _WRITTEN = ("output", "reasoning")
+#: While it waits to try a provider again, as long as that asks for, it prints no event: its log alone says why.
+_LOGS = ("--print-logs", "--log-level", "ERROR")
+_LOG_LINE = re.compile(rb"^timestamp=\S+ level=.*\n?", re.MULTILINE)
+_LOG_VALUE = re.compile(r'([\w.]+)=("(?:[^"\\]|\\.)*"|\S*)')
+#: Bytes of its log that are read.
+_MAX_LOG = 20_000
 
 
 class OpenCode(Cli):
@@ -43,7 +52,7 @@ class OpenCode(Cli):
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """One `run`. A worker may do what is not forbidden; a supervisor is the agent `plan`, who may only look."""
         settings = asked.request.settings
-        argv = ["opencode", "run", "--format", "json"]
+        argv = ["opencode", "run", "--format", "json", *_LOGS]
         argv += ["--auto"] if asked.request.role is Role.WORKER else ["--agent", "plan"]
         if settings.model:
             argv += ["--model", settings.model]
@@ -53,19 +62,16 @@ class OpenCode(Cli):
 
     def report(self, output: CliOutput) -> Report:
         """The last step's end, where nothing failed; what was used is counted up over the steps."""
-        events = list(json_lines(output.stdout))
-        session = first_text(events, "sessionID")
+        events, log = list(json_lines(output.stdout)), list(_log_lines(output.stderr))
         errors = [event for event in events if event.get("type") == "error"]
         steps = [event for event in events if event.get("type") == "step_finish"]
-        if not errors and not steps:
-            return without_result(output, "Session not found")._replace(session=session)
-        outcome, detail = _failure(errors[-1]) if errors else _outcome(steps[-1], events)
+        outcome, detail = _failure(errors[-1], log) if errors else _outcome(steps, events, log, output)
         return Report(
             outcome,
             text=_final_text(json_lines(after_gap(output.stdout))) if outcome is Outcome.OK else "",
             detail=detail,
             usage=_usage(steps),
-            session=session,
+            session=first_text(events, "sessionID"),
             retry=text_at(errors[-1], "error", "data", "responseHeaders", "retry-after") if errors else "",
         )
 
@@ -79,14 +85,63 @@ class OpenCode(Cli):
         return ("opencode", "--session", session)
 
 
-def _failure(event: Values) -> tuple[Outcome, str]:
+def _log_lines(stderr: bytes) -> Iterator[Values]:
+    """The lines of its log, as what they say by name."""
+    for line in plain_text(stderr[-_MAX_LOG:]).splitlines():
+        if line.startswith("timestamp="):
+            yield {name: _unquoted(value) for name, value in _LOG_VALUE.findall(line)}
+
+
+def _unquoted(value: str) -> object:
+    try:
+        return json.loads(value) if value.startswith('"') else value
+    except ValueError:
+        return value
+
+
+def _failure(event: Values, log: list[Values]) -> tuple[Outcome, str]:
     error = table_at(event, "error")
     said = text_at(error, "data", "message") or text_at(error, "name") or "it ended with an error"
+    reference = text_at(error, "data", "ref")
+    if reference:
+        # "Check server logs for details", as of a model that it does not know.
+        said = next((text for line in log if line.get("ref") == reference and (text := text_at(line, "error"))), said)
     status = count_at(error, "data", "statusCode")
     return outcome_of_refusal(status, said) or Outcome.SERVER, said
 
 
-def _outcome(last: Values, events: list[Values]) -> tuple[Outcome, str]:
+def _outcome(steps: list[Values], events: list[Values], log: list[Values], output: CliOutput) -> tuple[Outcome, str]:
+    """Where it told of no error: it is at its end, or was stopped while it waited for its provider."""
+    outcome, detail = _end(steps[-1], events) if steps else _never_begun(output)
+    if outcome in (Outcome.NO_RESULT, Outcome.KILLED):
+        said = _unanswered(events, log)
+        return (outcome_of_message(said) or Outcome.SERVER, said) if said else (outcome, detail)
+    return outcome, detail
+
+
+def _never_begun(output: CliOutput) -> tuple[Outcome, str]:
+    report = without_result(output._replace(stderr=_LOG_LINE.sub(b"", output.stderr)), "Session not found")
+    return report.outcome, report.detail
+
+
+def _unanswered(events: list[Values], log: list[Values]) -> str:
+    """What its provider said last, unless something came of another try; empty: nothing of the kind."""
+    # Its requests for a title are small, and are none of the work's.
+    failed = [line for line in log if line.get("message") == "stream error" and line.get("small") == "false"]
+    if not failed or _moment(failed[-1]) < max((number_at(event, "timestamp") or 0.0 for event in events), default=0.0):
+        return ""
+    return text_at(failed[-1], "error.error").removeprefix("AI_APICallError: ")
+
+
+def _moment(line: Values) -> float:
+    """When a line of its log was written, in milliseconds as its events say it."""
+    try:
+        return datetime.fromisoformat(text_at(line, "timestamp")).timestamp() * 1000
+    except (ValueError, OverflowError):
+        return -1.0
+
+
+def _end(last: Values, events: list[Values]) -> tuple[Outcome, str]:
     refusals = [text_at(event, "part", "state", "error") for event in events if event.get("type") == "tool_use"]
     refused = [said for said in refusals if said.startswith(_REFUSED)]
     if refused:

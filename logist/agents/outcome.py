@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     SERVER = "server"
     #: A tool that the work needs was refused to the agent.
     PERMISSION_DENIED = "permission_denied"
-    #: A limit of the program's own: turns, dollars, time.
+    #: A limit of the program's own (turns, dollars, time), or how much its model can read at once.
     LIMIT = "limit"
     #: It was called or set up in a way that it does not take.
     CONFIG = "config"
@@ -130,6 +130,13 @@ _WORDS = (
         ),
     ),
     (
+        # Of the model's: a conversation that is too long for it.
+        Outcome.LIMIT,
+        re.compile(
+            r"(?<!-)\bcontext[ _-]?(?:length|window|limit)|\bprompt is too long|\binput token count\b.{0,40}exceeds"
+        ),
+    ),
+    (
         Outcome.AUTH,
         re.compile(
             r"\bauthenticat|\bunauthori[sz]ed|(?<![a-z])api[ _-]?key|/login\b|\blog in\b|\blogged in\b|\bcredentials?\b"
@@ -139,7 +146,7 @@ _WORDS = (
         Outcome.MODEL_NOT_FOUND,
         re.compile(
             r"\bmodel\b.{0,80}\b(?:not[ _-]found|not exist|not configured|unknown|unsupported|not supported)"
-            r"|unknown model|model_not_found"
+            r"|unknown model|model_not_found|\bno default model|\bllm provider not provided"
         ),
     ),
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from logist.agents.cli import Asked, Cli, CliOutput, without_result
+from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
 from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
 from logist.models.manifest import Role
@@ -79,9 +79,11 @@ class Qwen(Cli):
 
 def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
     subtype = text_at(result, "subtype")
-    if result.get("is_error") not in (None, False) or subtype != "success":
+    if result.get("is_error") not in (None, False) or subtype.startswith("error"):
         said = text_at(result, "error", "message") or text_at(result, "result") or subtype or "it ended with an error"
         return outcome_of_message(said) or Outcome.SERVER, said
+    if subtype != "success":
+        return unknown_result(subtype)
     denied = {text_at(denial, "tool_name") for denial in list_at(result, "permission_denials")}
     # Who may only look loses nothing by a refusal.
     looks_only = any(text_at(event, "permission_mode") == "plan" for event in events)

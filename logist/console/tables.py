@@ -66,8 +66,8 @@ def _job_cells(row: JobRow, now: datetime) -> list[Span]:
         return [mark, Span(row.id, "bold"), Span("UNREADABLE", "bad"), unknown, unknown, Span(one_line(row.problem))]
     name, _, died = row.headline.partition(" (")
     state = Span(f"{name} (died)", "bad") if died else Span(name, _STATUS_STYLES[row.status])
-    if row.wait is not None and not died:
-        state = Span(f"{name}: waits {until_words(row.wait.until, now)}", "warn")
+    if row.wait is not None:
+        state = Span(f"{state.text}: waits {until_words(row.wait.until, now)}", "bad" if died else "warn")
     if row.status is JobStatus.INTERVENTION_REQUIRED:
         state = Span(f"{name}: {row.reason}", "bad")
     ago = moment(row.updated_at, now).partition("(")[2].removesuffix(")")

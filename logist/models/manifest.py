@@ -276,7 +276,7 @@ class Spent(Record):
     #: The estimated part of `cost`.
     estimated_cost: float = 0.0
     tokens: int = 0
-    #: Oneshots of which neither agent nor prices told the cost.
+    #: Oneshots of which neither agent nor prices told the cost; those without any word of what they used, too.
     unpriced: int = 0
     #: In this phase.
     retries: int = 0

@@ -147,6 +147,8 @@ def test_of_several_objects_the_last_that_fits_counts(request_: OneshotRequest) 
     assert answer.session is not None
     assert (answer.session.id, answer.usage) == ("s-2", Usage(input_tokens=7))
     assert read(agent, request_, printed({"error": "HTTP 401"})).outcome is Outcome.AUTH
+    too_long = read(agent, request_, printed({"error": "This model's maximum context length is 8192 tokens"}))
+    assert (too_long.outcome, too_long.kind) == (Outcome.LIMIT, "failed")
 
 
 def test_a_session_is_gone_on_with_by_the_arguments_of_resume(request_: OneshotRequest) -> None:

@@ -64,6 +64,14 @@ SAID = [
     ("connect ECONNREFUSED 127.0.0.1:443", Outcome.SERVER),
     ("InternalServerError: OpenAIException", Outcome.SERVER),
     ("Request timed out.", Outcome.SERVER),
+    ("LLM Provider NOT provided. You passed model=nonsense/none", Outcome.MODEL_NOT_FOUND),
+    ("ValueError: No default model set. Please run the setup to set one.", Outcome.MODEL_NOT_FOUND),
+    # More than the model reads at once.
+    ("This model's maximum context length is 8192 tokens. Your messages resulted in 9000.", Outcome.LIMIT),
+    ("Your input exceeds the context window of this model.", Outcome.LIMIT),
+    ('400 {"error":{"message":"no","code":"context_length_exceeded"}}', Outcome.LIMIT),
+    ("400 prompt is too long: 210000 tokens > 200000 maximum", Outcome.LIMIT),
+    ("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).", Outcome.LIMIT),
     # A provider's own services may be down, and may be called like anything.
     ("The billing service is unavailable (503)", Outcome.SERVER),
     ("503 Service Unavailable: billing error, usage limit service is down", Outcome.SERVER),
@@ -78,6 +86,7 @@ SAID = [
     ("error: cannot read file 402.txt", None),
     ("error: unknown option '--stream'", None),
     ("error: unknown option '--connection'", None),
+    ("error: unknown option '--context-window'", None),
     ("the payment form has a typo", None),
     ("wrote the billing page", None),
     ("generate limits.md", None),

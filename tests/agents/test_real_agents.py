@@ -75,6 +75,7 @@ INSTALLED = ("claude", "codex", "mini")
 
 pytestmark = pytest.mark.slow
 claude_and_codex = pytest.mark.parametrize("name", ["claude", "codex"])
+every_installed = pytest.mark.parametrize("name", INSTALLED)
 
 
 def _miss(name: str) -> NoReturn:
@@ -137,7 +138,8 @@ class Stage:
         options = {"baseURL": f"{url}/v1", "apiKey": "scripted"}
         provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": {"scripted": {}}}
         folder = self.home / ".config" / "opencode"
-        folder.mkdir(parents=True)
+        # It makes the folder itself when it is asked for its version.
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "opencode.json").write_text(json.dumps({"provider": {"here": provider}}), encoding="utf-8")
 
     def _qwen(self, url: str) -> None:
@@ -249,6 +251,20 @@ def test_objections_reach_the_worker_in_its_own_session(stage: Stage, name: str)
     assert manifest.spent.tokens == stage.paid(name) * (INPUT_TOKENS + OUTPUT_TOKENS)
 
 
+def test_objections_reach_a_worker_that_keeps_no_session(stage: Stage) -> None:
+    stage.jobs.create(
+        worker=stage.player("mini", stage.write("draft\n"), DONE, stage.write("right\n"), DONE),
+        supervisor=by_turn(say("RETRY", "the file must say right"), say("COMPLETED", "now it does")),
+    )
+    manifest = stage.jobs.run_to(ExitCode.SUCCESS)
+    assert [step.action for step in stage.exits()] == ["COMPLETED", "RETRY", "COMPLETED", "COMPLETED"]
+    assert stage.jobs.git("show", "logist/job:work.txt") == "right\n"
+    again = stage.provider.requests("mini")[2].text
+    assert "the file must say right" in again
+    assert "Do it well" in again
+    assert manifest.spent.tokens == stage.paid("mini") * (INPUT_TOKENS + OUTPUT_TOKENS)
+
+
 @claude_and_codex
 def test_a_forgotten_reply_is_asked_for_in_the_same_session(stage: Stage, name: str) -> None:
     stage.jobs.create(worker=stage.player(name, stage.write(), Say("I wrote the file."), DONE))
@@ -285,11 +301,12 @@ def test_another_program_that_is_installed_works_and_judges_too(stage: Stage, na
 @pytest.mark.parametrize(
     ("turn", "outcome"),
     [
+        (Fail(400, "unsupported value"), "config"),
         (Fail(401, "invalid api key"), "auth"),
         (Fail(402, "Your credit balance is too low"), "quota"),
         (Fail(404, "model: scripted not found"), "model_not_found"),
     ],
-    ids=["401", "402", "404"],
+    ids=["400", "401", "402", "404"],
 )
 def test_a_refusal_that_only_a_human_can_mend_is_not_tried_again(
     stage: Stage, name: str, turn: Turn, outcome: str
@@ -308,7 +325,7 @@ def test_a_refused_key_of_mini_is_a_humans_turn(stage: Stage) -> None:
     assert stage.started() == 1
 
 
-@claude_and_codex
+@every_installed
 def test_a_provider_that_is_busy_for_a_moment_is_asked_again_by_the_program(stage: Stage, name: str) -> None:
     stage.jobs.create(worker=stage.player(name, BUSY, stage.write(), DONE))
     stage.jobs.run_to(ExitCode.SUCCESS)
@@ -324,7 +341,7 @@ def test_a_provider_that_is_busy_for_longer_is_waited_for(stage: Stage) -> None:
     assert manifest.spent.retries == 0
 
 
-@claude_and_codex
+@every_installed
 def test_an_answer_that_breaks_off_is_asked_for_again_by_the_program(stage: Stage, name: str) -> None:
     stage.jobs.create(worker=stage.player(name, Drop(), stage.write(), DONE))
     stage.jobs.run_to(ExitCode.SUCCESS)
@@ -342,7 +359,7 @@ def test_a_web_page_in_place_of_an_answer_is_never_a_success(stage: Stage, name:
 # --- it hangs, it is stopped, it leaves something behind ------------------------------------------------------------
 
 
-@claude_and_codex
+@every_installed
 def test_a_program_that_says_nothing_for_too_long_is_stopped(stage: Stage, name: str) -> None:
     stage.jobs.create(worker=stage.player(name, Hang(), idle_timeout=5.0), budget=NO_RETRIES)
     manifest = stage.escalated()
@@ -351,6 +368,14 @@ def test_a_program_that_says_nothing_for_too_long_is_stopped(stage: Stage, name:
     assert stage.alive() == []
     # On a busy machine it may not even have come to ask.
     assert stage.provider.left.wait(10) or not stage.provider.hanging.is_set(), "it still waits for an answer"
+
+
+def test_an_opencode_that_waits_for_its_provider_is_stopped_with_what_that_said(stage: Stage) -> None:
+    busy = Fail(429, "slow down", retry_after="900")
+    stage.jobs.create(worker=stage.player("opencode", busy, idle_timeout=15.0), budget=NO_RETRIES)
+    manifest = stage.escalated()
+    assert manifest.reason.code is ReasonCode.AGENT_TIMEOUT
+    assert "by its own account: slow down" in manifest.reason.sentence
 
 
 @pytest.mark.parametrize(
@@ -422,7 +447,7 @@ def test_a_second_interrupt_ends_the_program_and_its_tool_and_the_job_can_be_run
     assert stage.jobs.store.load("job").status is JobStatus.SUCCESS
 
 
-@pytest.mark.parametrize("name", ["claude", "codex", "cline"])
+@pytest.mark.parametrize("name", ["claude", "codex", "mini", "cline"])
 def test_a_program_that_is_killed_at_work_is_run_again_on_a_clean_workspace(stage: Stage, name: str) -> None:
     stage.jobs.create(worker=stage.player(name, AT_WORK, stage.write(), DONE))
 

@@ -7,6 +7,8 @@ program counts; a count that is left out is unknown) and `used` (since the case 
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -72,6 +74,9 @@ def test_the_recorded_outcome_is_understood(recorded: Recording, tmp_path: Path)
         ("cline", "v2_auth", "401 invalid x-api-key"),
         ("mini", "limit", "it met its own limit (LimitsExceeded)"),
         ("droid", "auth", "401 invalid x-api-key"),
+        ("codex", "refused", "Invalid value: 'xhigh'. Supported values are: 'low', 'medium', and 'high'."),
+        ("mini", "no_model", "ValueError: No default model set. Please run `mini-extra config setup` to set one."),
+        ("opencode", "waits", "slow down"),
     ],
 )
 def test_an_error_is_told_in_the_programs_words_alone(cli: str, case: str, detail: str, tmp_path: Path) -> None:
@@ -180,6 +185,150 @@ def test_an_error_that_a_cline_got_over_is_not_why_it_was_stopped(tmp_path: Path
     printed, end, _ = recording("cline", "v1_server").stdout.partition(b'"say": "error_retry"\n}\n')
     went_on = b'{\n  "type": "say",\n  "text": "sleep 97",\n  "say": "command"\n}\n'
     assert "account" not in stopped(printed + end + went_on, tmp_path)
+
+
+RESULT = re.compile(rb'^\{"type": ?"result".*$', re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("cli", "result", "kind"),
+    [
+        ("claude", {"subtype": "completed", "is_error": False}, "completed"),
+        ("claude", {}, "it names none"),
+        ("qwen", {"subtype": "completed", "is_error": False}, "completed"),
+        ("qwen", {}, "it names none"),
+        ("gemini", {"status": "completed"}, "completed"),
+        ("gemini", {}, "it names none"),
+        ("copilot", {"exit": "completed"}, "it names none"),
+        ("copilot", {}, "it names none"),
+    ],
+)
+def test_a_result_of_an_unknown_kind_is_none_and_only_the_reply_is_asked_for_again(
+    cli: str, result: dict[str, object], kind: str, tmp_path: Path
+) -> None:
+    recorded = recording(cli, "file")
+    request = request_for(tmp_path, cli)
+    request.reply_file.write_bytes(recorded.reply_file or b"")
+    fence = f'```json\n{{"token": "{TOKEN}", "action": "COMPLETED", "evidence_files": []}}\n```'
+    said = json.dumps({"type": "result", "result": fence, **result}).encode()
+    stdout, changed = RESULT.subn(lambda _: said, recorded.stdout)
+    assert changed == 1
+    answer = CliAgent(cli_called(cli)).read(
+        request, CommandResult(Ended.EXITED, 0, 1.0, stream(stdout), stream(recorded.stderr))
+    )
+    assert (answer.outcome, answer.kind, answer.reply) == (Outcome.NO_RESULT, "unreadable", None)
+    assert answer.problem == f"no_result: its result is of a kind that is not known ({kind})"
+
+
+@pytest.mark.parametrize(
+    ("finish", "outcome", "detail"),
+    [
+        ({}, Outcome.NO_RESULT, "its result is of a kind that is not known (it names none)"),
+        ({"finishReason": "done"}, Outcome.NO_RESULT, "its result is of a kind that is not known (done)"),
+        ({"finishReason": "max_iterations"}, Outcome.LIMIT, "it met its own limit (max_iterations)"),
+        ({"finishReason": "aborted"}, Outcome.KILLED, "it ended itself (aborted)"),
+    ],
+)
+def test_a_cline_that_did_not_complete_is_told_by_how_it_finished(
+    finish: dict[str, str], outcome: Outcome, detail: str, tmp_path: Path
+) -> None:
+    printed = json.dumps({"type": "run_result", "text": "All is well.", **finish}).encode()
+    report = cli_called("cline").report(CliOutput(printed, b"", 0, tmp_path))
+    assert (report.outcome, report.detail, report.text) == (outcome, detail, "")
+
+
+@pytest.mark.parametrize("cli", ["claude", "qwen"])
+def test_an_error_of_an_unknown_kind_is_an_error_all_the_same(cli: str, tmp_path: Path) -> None:
+    result = {"type": "result", "subtype": "error_of_another_kind", "errors": [], "error": {}}
+    report = cli_called(cli).report(CliOutput(json.dumps(result).encode(), b"", 1, tmp_path))
+    assert (report.outcome, report.detail) == (Outcome.SERVER, "error_of_another_kind")
+
+
+def test_a_codex_that_has_no_room_left_begins_a_new_session(tmp_path: Path) -> None:
+    assert report_of(recording("codex", "context"), tmp_path / "context").session is None
+    assert report_of(recording("codex", "refused"), tmp_path / "refused").session is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        ({"message": "no", "code": "model_not_found"}, Outcome.MODEL_NOT_FOUND),
+        ({"message": "no", "code": "insufficient_quota"}, Outcome.QUOTA),
+        (
+            {"message": "'temperature' is not supported with this model.", "code": "unsupported_parameter"},
+            Outcome.CONFIG,
+        ),
+    ],
+)
+def test_a_refusal_that_codex_prints_as_it_came_is_read_by_its_words_then_by_its_code(
+    error: dict[str, str], outcome: Outcome, tmp_path: Path
+) -> None:
+    failed = {"type": "turn.failed", "error": {"message": json.dumps({"error": error}, indent=2)}}
+    report = cli_called("codex").report(CliOutput(json.dumps(failed).encode(), b"", 1, tmp_path))
+    assert (report.outcome, report.detail) == (outcome, error["message"])
+
+
+@pytest.mark.parametrize(
+    ("case", "account"),
+    [
+        ("waits", "; by its own account: slow down"),
+        ("waits_later", "; by its own account: Rate limit reached for requests"),
+    ],
+)
+def test_an_opencode_that_is_stopped_while_it_waits_says_what_its_provider_said(
+    case: str, account: str, tmp_path: Path
+) -> None:
+    recorded = recording("opencode", case)
+    result = CommandResult(
+        Ended.TIMED_OUT,
+        143,
+        60.0,
+        stream(recorded.stdout),
+        stream(recorded.stderr),
+        detail="it printed nothing for 9 s",
+    )
+    answer = CliAgent(cli_called("opencode")).read(request_for(tmp_path, "opencode"), result)
+    assert (answer.kind, answer.outcome) == ("timeout", Outcome.TIMEOUT)
+    assert answer.problem == f"timeout: the command was stopped: it printed nothing for 9 s{account}"
+
+
+def logged(said: str, at: str = "2026-11-22T07:25:58.074Z", small: str = "false") -> bytes:
+    """A line of opencode's log on an error of its provider."""
+    return (
+        f'timestamp={at} level=ERROR run=1 message="stream error" small={small} error.error={json.dumps(said)}\n'
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(logged("slow down", at="2026-11-22T07:25:40.000Z"), id="got over"),
+        pytest.param(logged("slow down", small="true"), id="of the title"),
+        pytest.param(logged("slow down", at="yesterday"), id="of no moment"),
+        pytest.param(logged("slow down").replace(b"stream error", b"another error"), id="of something else"),
+    ],
+)
+def test_an_error_in_opencodes_log_that_is_not_its_last_word_tells_nothing(line: bytes, tmp_path: Path) -> None:
+    output = recording("opencode", "waits_later").output(tmp_path)
+    assert cli_called("opencode").report(output).outcome is Outcome.RATE_LIMITED
+    report = cli_called("opencode").report(output._replace(stderr=line))
+    assert (report.outcome, report.detail) == (Outcome.NO_RESULT, "its last step did not end it (reason: tool-calls)")
+
+
+def test_opencodes_log_is_no_part_of_its_answer(tmp_path: Path) -> None:
+    said = f'```json\n{{"token": "{TOKEN}", "action": "COMPLETED"}}\n```'
+    answered, waits = recording("opencode", "ok"), recording("opencode", "waits")
+    later = logged(f"AI_APICallError: {said}")
+    ended = cli_called("opencode").report(answered.output(tmp_path)._replace(stderr=later))
+    assert ended == report_of(answered, tmp_path)
+    stopped = cli_called("opencode").report(waits.output(tmp_path)._replace(stderr=later))
+    assert (stopped.outcome, stopped.text, stopped.detail) == (Outcome.SERVER, "", said)
+
+
+def test_why_opencode_did_not_begin_is_not_looked_for_in_its_log(tmp_path: Path) -> None:
+    stderr = recording("opencode", "waits").stderr.splitlines()[0] + b"\nError: no such folder\n"
+    report = cli_called("opencode").report(CliOutput(b"", stderr, 1, tmp_path))
+    assert (report.outcome, report.detail) == (Outcome.CONFIG, "Error: no such folder")
 
 
 REMEDIES = {
