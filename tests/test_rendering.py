@@ -306,6 +306,10 @@ requestAnimationFrame(function f() {{
 #: What is done at first, and in each frame.
 TELLING = {
     "scroll": ("addEventListener('scroll', hear)", "if (n % 3 === 0) scrollTo(0, n)"),
+    "a scroll that is cut short": (
+        "document.body.style.height = '900px'; scrollTo(0, 700)",
+        "document.body.style.height = n % 6 === 4 ? '300px' : '900px'; if (n % 6 === 0) heard += scrollY",
+    ),
     "a size": ("new ResizeObserver(hear).observe(box)", "if (n % 3 === 0) box.style.width = `${n}px`"),
     "a place": (
         "new IntersectionObserver(hear).observe(box)",
@@ -337,10 +341,6 @@ TELLING = {
     "a document": (
         "addEventListener('message', hear)",
         "if (n === 5) document.body.insertAdjacentHTML('beforeend', '<iframe src=inner.html></iframe>')",
-    ),
-    "an object": (
-        "addEventListener('message', hear)",
-        "if (n === 5) document.body.insertAdjacentHTML('beforeend', '<object data=inner.html></object>')",
     ),
     "a clock and a message": ("onmessage = hear; setInterval(() => postMessage(1), 50)", ""),
     "bytes": ("", "if (n % 4 === 0) new Blob(['7']).text().then((text) => (heard += Number(text)))"),

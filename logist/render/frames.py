@@ -19,9 +19,11 @@ from logist.render.page import Page, ReplayUnseenError
 #: Takes sounds; their sources are URLs.
 Listen = Callable[[Sequence[AudioTrack]], None]
 
-#: Frames that a page makes in one go before it leaves the next ones to another; fewer where pictures are large.
-_BLOCK = 8
-_LARGE = 1920 * 1080
+#: Frames that a page makes in one go before it leaves the next ones to another: to begin with them costs it as much as
+#: to replay a few. No more than so many pixels, and each page has its turn so often at least.
+_BLOCK = 32
+_PIXELS = 8 * 1920 * 1080
+_TURNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ class Frames:
         self._listen = listen
         self._options = options
         self._browser = browser
-        block = max(1, min(_BLOCK, _BLOCK * _LARGE // (options.width * options.height)))
-        block = min(block, math.ceil(len(numbers) / options.concurrency))
+        block = max(1, min(_BLOCK, _PIXELS // (options.width * options.height)))
+        block = min(block, math.ceil(len(numbers) / (_TURNS * options.concurrency)))
         self._pages = min(options.concurrency, math.ceil(len(numbers) / block))
         self._count = len(numbers)
         self._queue = FrameQueue(numbers, self._pages, block)
