@@ -398,6 +398,31 @@ def test_blocks_of_frames_are_made_by_several_pages_at_once(browser_path: str, t
         assert len(list(frames)) == frames.statistics().pages == 1
 
 
+def bound_to() -> set[tuple[int, ...]]:
+    """The processors of each process of a browser that runs."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "chrom" in process.name():
+                found.add(tuple(process.cpu_affinity()))
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to processors")
+def test_each_page_has_a_processor_of_its_own_where_there_is_a_page_for_each(browser_path: str, tmp_path: Path) -> None:
+    url, usable = write(tmp_path, COUNTER), os.sched_getaffinity(0)
+    for pages in {1, len(usable)}:
+        bound: set[tuple[int, ...]] = set()
+        expected = {(number,) for number in usable} if pages == len(usable) else {tuple(sorted(usable))}
+        with frames_of(url, options(browser_path, 1000, concurrency=pages), range(1000)) as frames:
+            for _ in frames:
+                bound |= bound_to()
+                if bound >= expected:
+                    break
+        assert bound == expected
+    assert os.sched_getaffinity(0) == usable
+
+
 def test_only_some_frames_can_be_asked_for(browser_path: str, tmp_path: Path) -> None:
     with frames_of(write(tmp_path, COUNTER), options(browser_path, 100), [3, 4, 50, 99]) as frames:
         assert [bars(picture(frame.png)) for frame in frames] == [3, 4, 50, 99]

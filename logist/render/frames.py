@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from logist.processes import processors, stay_on_one
 from logist.render.browser import Browser, find_browser
 from logist.render.frame_queue import Frame, FrameQueue, StoppedError
 from logist.render.launch import RunningBrowser, open_browser
@@ -75,7 +76,9 @@ class Frames:
         self._waited = 0.0
         self._began = time.monotonic()
         self._first = self._last = self._began
-        self._threads = [threading.Thread(target=self._make, name=f"page-{page}") for page in range(self._pages)]
+        self._threads = [
+            threading.Thread(target=self._make, args=(page,), name=f"page-{page}") for page in range(self._pages)
+        ]
 
     def start(self) -> None:
         """Open the pages, and have them make frames."""
@@ -116,7 +119,10 @@ class Frames:
             if thread.ident is not None:
                 thread.join()
 
-    def _make(self) -> None:
+    def _make(self, page: int) -> None:
+        if self._pages >= processors() > 1:
+            # Where there is a page for each of them, the processes of a page lose more by moving about than they gain.
+            stay_on_one(page)
         try:
             self._make_frames()
         except StoppedError:
