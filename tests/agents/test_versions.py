@@ -17,6 +17,7 @@ from logist.events import Notice
 from logist.job_processor import preview_step
 from logist.models.history import Exited, Started
 from logist.models.manifest import RoleSettings
+from logist.processes import start_time
 from logist.stop_requests import request as ask_of_run
 
 #: Notes that it was asked for its version, and may hang then; else it plays a cline or a claude that wrote its reply.
@@ -33,7 +34,7 @@ if "--version" in sys.argv:
 else:
     reply = {{"token": os.environ["LOGIST_STEP_TOKEN"], "action": "COMPLETED"}}
     Path(os.environ["LOGIST_REPLY_FILE"]).write_text(json.dumps(reply))
-    (here / "answered").touch()
+    (here / "answered").write_text(str(os.getpid()))
     text = "```json\\n" + json.dumps(reply) + "\\n```"
     print(json.dumps({{"type": "run_result", "finishReason": "completed", "text": text}}))
     print(json.dumps({{"type": "result", "subtype": "success", "result": text}}))
@@ -117,6 +118,13 @@ def test_of_a_version_that_was_tested_nothing_is_told(jobs: Jobs, program: Path)
     assert doubts(jobs) == []
 
 
+def has_answered(program: Path) -> bool:
+    """Whether it has answered, and has come to its end after that."""
+    answered = program.with_name("answered")
+    process = answered.read_text(encoding="utf-8") if answered.exists() else ""
+    return process != "" and start_time(int(process)) is None
+
+
 def test_an_agent_works_while_its_program_is_asked_for_its_version(tmp_path: Path, program: Path) -> None:
     program.with_name("hangs").touch()
     jobs = Jobs(tmp_path / "other")
@@ -124,7 +132,7 @@ def test_an_agent_works_while_its_program_is_asked_for_its_version(tmp_path: Pat
     results: list[ExitCode] = []
     thread = threading.Thread(target=lambda: results.append(jobs.run().exit_code))
     thread.start()
-    while times_asked(program) == 0 or not program.with_name("answered").exists():
+    while times_asked(program) == 0 or not has_answered(program):
         assert thread.is_alive()
         thread.join(0.02)
     ask_of_run(jobs.store.paths("job"), "cancel", "enough", jobs.clock.now())
