@@ -176,7 +176,7 @@ def test_what_nobody_prices_is_told_as_unknown(stage: Stage, told: dict[str, Any
 
 
 def test_what_a_provider_refused_is_of_no_price(stage: Stage) -> None:
-    stage.plays({"events": [refused(401, "Invalid API key")]})
+    stage.plays({"events": [{**refused(401, "Invalid API key"), "total_cost_usd": None}]})
     stage.jobs.create(worker=CLAUDE, supervisor=say("COMPLETED"))
     assert stage.jobs.run_to(ExitCode.INTERVENTION_REQUIRED).spent.unpriced == 0
 
