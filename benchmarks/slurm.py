@@ -7,8 +7,8 @@ Slurm starts what there is room for when its scheduler passes by, not when a tas
 at moments of their own: a task that ends just before one loses no time, one that ends just after it waits for the next,
 whoever started it. So commands of all lengths within a second are measured beside those of one length.
 
-`--own-settings` measures with those that Slurm comes with. Its scheduler is then seconds late, and a bare `sleep 1` takes
-no longer than a bare `true`: that shows what a user waits, and can't show what a chunk costs. It judges nothing.
+`--own-settings` measures with those that Slurm comes with. Its scheduler is then seconds late, and a bare `sleep 1`
+takes no longer than a bare `true`: that shows what a user waits, and can't show what a chunk costs. It judges nothing.
 
 Run: .venv/bin/python benchmarks/slurm.py [ROUNDS] [--own-settings]
 """
