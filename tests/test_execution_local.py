@@ -88,7 +88,7 @@ def helpers_of(runner: int) -> list[int]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.endswith(b"_warden.py") for word in words) and str(runner).encode() in words:
+        if any(b"bare.warden" in word for word in words) and str(runner).encode() in words:
             found.append(pid)
     return [pid for pid in found if start_time(pid) is not None]
 
@@ -484,7 +484,7 @@ from logist.execution import Command
 from logist.execution.local import LocalWorkerAdapter
 
 folder, source, mark, at = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-adapter = LocalWorkerAdapter(alone="alone" in sys.argv)
+adapter = LocalWorkerAdapter()
 lease = os.open(folder / "lease", os.O_RDWR | os.O_CREAT)
 fcntl.flock(lease, fcntl.LOCK_EX)
 
@@ -502,23 +502,14 @@ command = Command(
     argv=(sys.executable, "-I", "-S", "-c", source),
     inherit=(lease,),
 )
-if at != "end":
-    adapter.run(command, on_started=started, on_output=die)
-reader, writer = os.pipe()
-adapter.prepare(1)
-os.close(writer)
-# Ends when nobody else has it open.
-assert os.read(reader, 1) == b""
-result = adapter.run(command)
-print(result.exit_code, result.survivors_killed, result.stdout.kept.decode())
-adapter.close()
+adapter.run(command, on_started=started, on_output=die)
 """
 
 
-def run_until_killed(bench: Bench, source: str, at: str, *how: str) -> ProcessIdentity:
+def run_until_killed(bench: Bench, source: str, at: str) -> ProcessIdentity:
     """Run a command in a runner of its own that kills itself at some moment; the command's process."""
     runner = subprocess.Popen(
-        [PYTHON, "-c", RUNNER, str(bench.folder), source, bench.mark, at, *how], cwd=Path(__file__).parent.parent
+        [PYTHON, "-c", RUNNER, str(bench.folder), source, bench.mark, at], cwd=Path(__file__).parent.parent
     )
     assert runner.wait(timeout=20) == -signal.SIGKILL
     wait_for(lambda: helpers_of(runner.pid) == [])
@@ -531,35 +522,6 @@ def test_nothing_lives_when_the_runner_is_killed(bench: Bench) -> None:
     assert bench.living() == []
     assert not is_alive(process)
     assert can_lock(bench.folder / "lease")
-
-
-def test_nothing_lives_when_a_runner_is_killed_that_was_copied_to_start_commands(bench: Bench) -> None:
-    process = run_until_killed(bench, hostile(), "output", "alone")
-    # The copy can't be told from the runner by its command line.
-    wait_for(lambda: bench.living() == [] and can_lock(bench.folder / "lease"))
-    assert not is_alive(process)
-
-
-def test_a_copied_runner_starts_commands_and_leaves_nothing_behind(bench: Bench) -> None:
-    source = """import os, time
-print(len(os.listdir("/proc/self/fd")), flush=True)
-os.fork() or (os.setsid(), time.sleep(600))
-os._exit(7)
-"""
-    printed = [
-        subprocess.run(
-            [PYTHON, "-c", RUNNER, str(bench.folder), source, bench.mark, "end", *how],
-            cwd=Path(__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout
-        for how in ([], ["alone"])
-    ]
-    assert printed[0] == printed[1]
-    assert printed[0].startswith("7 1 ")
-    assert bench.living() == []
 
 
 def test_a_runner_that_is_killed_between_start_and_go_has_run_nothing(bench: Bench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -20,12 +19,10 @@ from logist import job_executor
 from logist.chunk_options import ExecutionOptions
 from logist.chunks import ChunkEvent, ChunkResult, ChunkStatus, Halt, Notice, RunReport
 from logist.errors import LogistError, UsageProblem
-from logist.execution import BatchItem, Command, CommandResult, Ended
+from logist.execution import CommandResult, Ended
 from logist.execution.adapters import open_adapter
 from logist.execution.slurm import adapter, watch
 from logist.execution.slurm.client import TaskView
-from logist.execution.slurm.follow import Follower
-from logist.execution.slurm.spool import claim, give_up, new_spool, read_result
 from logist.execution.slurm.verdict import judged
 from logist.job_executor import JobExecutor
 from logist.models.job_spec import RenderJobSpec
@@ -403,8 +400,8 @@ def yard_results(yard: Yard) -> list[ChunkResult]:
 
 
 def test_a_task_whose_own_process_was_killed_is_run_again(yard: Yard) -> None:
-    # The parent of the command's warden's keeper is what Slurm started.
-    kill = "kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID)); sleep 60"
+    # The parent of the command's warden is what Slurm started.
+    kill = "kill -9 $(ps -o ppid= -p $PPID); sleep 60"
     report = yard.run(spec([counted(0, f"[ $(wc -l < runs.0) -ge 2 ] || {{ {kill}; }}")]), retries=0)
     assert report.status == "SUCCESS"
     assert runs(yard.folder, 0) == 2
@@ -537,7 +534,7 @@ def test_a_command_that_exceeds_its_own_limit_has_timed_out(yard: Yard) -> None:
 @pytest.mark.slow
 def test_slurms_time_limit_is_named(yard: Yard) -> None:
     # The shortest that Slurm knows is a minute.
-    report = yard.run(spec(["echo begun; sleep 600"]), adapter_options={"time": "1"})
+    report = yard.run(spec(["echo begun; exec sleep 600"]), adapter_options={"time": "1"})
     assert report.reason == "chunk 0 failed: Slurm's time limit, 1:00, was reached"
     assert report.failed[0].tail == "begun\n"
 
@@ -563,112 +560,6 @@ def test_a_preempted_task_runs_again_and_burns_no_retry(yard: Yard) -> None:
     (yard.folder / "go").touch()
     assert started().status == "SUCCESS"
     yard.site.call("scancel", urgent)
-
-
-class Tasks:
-    """An array of one task without any Slurm: its folder, and the program that Slurm would start."""
-
-    def __init__(self, folder: Path, line: str, output: Path | None = None) -> None:
-        command = Command(cwd=folder, env={"PATH": os.environ["PATH"]}, shell=line)
-        self.spool = new_spool(folder / "spool", [BatchItem(command, output=output)])
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the task, once more."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "logist.execution.slurm.task", str(self.spool.root)],
-            env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"},
-        )
-
-    def result(self) -> CommandResult | None:
-        """How the command ended."""
-        return read_result(self.spool.result(0))
-
-
-def test_of_two_starts_of_a_task_the_later_one_counts_and_the_first_one_ends(tmp_path: Path) -> None:
-    tasks = Tasks(tmp_path, "echo $$ >> pids; until [ -e go ]; do sleep 0.05; done")
-    pids = tmp_path / "pids"
-    with tasks.start() as first:
-        until(pids.exists, "the first start")
-        with tasks.start() as second:
-            assert first.wait(30) == 0
-            assert tasks.result() is None
-            assert start_time(int(pids.read_text().split()[0])) is None
-            (tmp_path / "go").touch()
-            assert second.wait(30) == 0
-    result = tasks.result()
-    assert result is not None
-    assert result.ok
-    assert len(pids.read_text().split()) == 2
-
-
-def test_a_task_that_has_ended_or_was_given_up_does_nothing_when_it_is_started_again(tmp_path: Path) -> None:
-    tasks = Tasks(tmp_path, "echo run >> runs")
-    for _ in range(2):
-        with tasks.start() as start:
-            assert start.wait(30) == 0
-    assert (tmp_path / "runs").read_text() == "run\n"
-    other = Tasks(tmp_path, "echo other >> runs")
-    give_up(other.spool, 0)
-    # A start that had looked before.
-    claim(other.spool, 0, "late")
-    with other.start() as start:
-        assert start.wait(30) == 0
-    assert (tmp_path / "runs").read_text() == "run\n"
-    assert other.result() is None
-
-
-def test_what_a_second_start_prints_is_not_taken_for_more_of_the_first_ones(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    tasks = Tasks(tmp_path, "echo run >> runs; echo start $(wc -l < runs); until [ -e go ]; do sleep 0.05; done")
-    command = Command(cwd=tmp_path, env={}, shell="true", stdout_log=log, one_stream=True)
-    printed = tasks.spool.stream(0, "stdout")
-    with Follower(command, tasks.spool, 0, None) as follower, tasks.start() as first:
-        until(lambda: printed.exists() and printed.read_text() == "start 1\n", "the first start")
-        follower.look()
-        first.terminate()
-        assert first.wait(30) == 143
-        with tasks.start() as second:
-            until(lambda: printed.exists() and printed.read_text() == "start 2\n", "the second start")
-            follower.look()
-            assert log.read_text() == "start 2\n"
-            # While the first one's file is there, its number can't be the second one's.
-            assert printed.with_name("0.stdout.before").read_text() == "start 1\n"
-            (tmp_path / "go").touch()
-            assert second.wait(30) == 0
-
-
-def test_why_a_task_could_not_run_its_command_is_its_last_word(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tasks = Tasks(tmp_path, "true")
-    tasks.spool.order(0).write_text("{}")
-    with tasks.start() as start:
-        assert start.wait(30) == 1
-    assert capfd.readouterr().err.splitlines() == ["the command is not JSON"]
-
-
-def test_a_task_that_is_told_to_end_kills_its_command_and_has_no_result(tmp_path: Path) -> None:
-    tasks = Tasks(tmp_path, "echo $$ > .pid; mv .pid pid; sleep 60")
-    with tasks.start() as start:
-        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the start")
-        start.terminate()
-        assert start.wait(30) == 143
-    assert tasks.result() is None
-    assert start_time(int((tmp_path / "pid").read_text())) is None
-    assert tasks.spool.stopped(0).exists()
-
-
-def test_a_command_that_hears_of_its_end_before_its_task_does_has_no_result_either(tmp_path: Path) -> None:
-    tasks = Tasks(tmp_path, "echo $$ > .pid; mv .pid pid; exec sleep 60")
-    with tasks.start() as start:
-        until((tmp_path / "pid").exists, "the start")
-        command = int((tmp_path / "pid").read_text())
-        os.kill(command, signal.SIGTERM)
-        until(lambda: start_time(command) is None, "the command's end")
-        start.terminate()
-        assert start.wait(30) == 143
-    assert tasks.result() is None
-    assert tasks.spool.stopped(0).exists()
 
 
 def test_the_script_that_export_job_prints_runs_every_chunk_and_then_merges(yard: Yard) -> None:

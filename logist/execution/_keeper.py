@@ -1,25 +1,25 @@
-"""The runner's ends of its keeper and wardens (`_warden.py`): starts them, gives orders, hears what came of them."""
+"""The runner's ends of its keeper and wardens (`bare`): starts them, gives orders, hears what came of them."""
 
 from __future__ import annotations
 
 import os
 import select
 import socket
+import subprocess
 import sys
 import threading
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from logist.errors import LogistError
-from logist.execution import Command, _warden
-
-if TYPE_CHECKING:
-    import subprocess
+from logist.execution import Command
+from logist.execution.bare import warden as bare
 
 #: What the keeper runs. A module and no script: those are compiled anew each time, which a short run would wait for.
-#: Its folder comes last, so that no file there can stand for a module of Python's own.
-_RUN_WARDEN = "import sys; sys.path.append(sys.argv[1].rpartition('/')[0]); import _warden; _warden.run()"
+#: Its package's folder comes last, so that no file there can stand for a module of Python's own.
+_RUN_WARDEN = "import sys; sys.path.append(sys.argv[1]); from bare.warden import run; run()"
+_PROGRAMS = os.path.dirname(os.path.dirname(bare.__file__))  # noqa: PTH120 - pathlib is slower, and all wait for this
 _CHUNK = 65536
 
 
@@ -28,19 +28,15 @@ class WardenGone(Exception):
 
 
 class Keeper:
-    """The runner's end of the keeper process, which starts the wardens.
+    """The runner's end of the keeper process, which starts the wardens."""
 
-    A `forked` one is ready sooner, as no Python has to start for it: only for a runner that has but one thread, and
-    whose memory its commands may read.
-    """
-
-    def __init__(self, *, forked: bool = False) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._numbers = count(1)
         self._control, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process: _Process = _Forked(theirs.fileno()) if forked else _program(theirs.fileno())
+                self._process = _program(theirs.fileno())
             except OSError as error:
                 self._control.close()
                 raise _no_warden(error.strerror or str(error)) from error
@@ -55,9 +51,7 @@ class Keeper:
         number = next(self._numbers)
         with theirs, self._lock:
             try:
-                socket.send_fds(
-                    self._control, [_warden.CONTROL.pack(_warden.NEW, number)], [theirs.fileno()], _warden.NO_SIGNAL
-                )
+                socket.send_fds(self._control, [bare.CONTROL.pack(bare.NEW, number)], [theirs.fileno()], bare.NO_SIGNAL)
             except OSError as error:
                 ours.close()
                 raise _no_warden(error.strerror or str(error)) from error
@@ -67,8 +61,8 @@ class Keeper:
         """Wait until a warden that was killed and everything below it are gone; how many had to be killed."""
         with self._lock:
             try:
-                self._control.sendall(_warden.CONTROL.pack(_warden.SWEEP, number), _warden.NO_SIGNAL)
-                answer = _warden.receive_frame(self._control)
+                self._control.sendall(bare.CONTROL.pack(bare.SWEEP, number), bare.NO_SIGNAL)
+                answer = bare.receive_frame(self._control)
             except OSError:
                 return 0
         return 0 if answer is None else int(answer["killed"])
@@ -79,22 +73,9 @@ class Keeper:
         self._process.wait()
 
 
-class _Process(Protocol):
-    def poll(self) -> int | None:
-        """Its end; None while it runs."""
-        ...
-
-    def wait(self) -> int:
-        """Wait for its end."""
-        ...
-
-
 def _program(control: int) -> subprocess.Popen[bytes]:
-    # Slow to import, and a forked one does without.
-    import subprocess
-
     return subprocess.Popen(
-        [_interpreter(), "-B", "-I", "-S", "-c", _RUN_WARDEN, _warden.__file__, str(control), str(os.getpid())],
+        [_interpreter(), "-B", "-I", "-S", "-c", _RUN_WARDEN, _PROGRAMS, str(control), str(os.getpid())],
         cwd="/",
         env=_library_path(),
         pass_fds=[control],
@@ -103,36 +84,6 @@ def _program(control: int) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-class _Forked:
-    """A keeper that is a copy of this process."""
-
-    def __init__(self, control: int) -> None:
-        runner = os.getpid()
-        self._status: int | None = None
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                _warden.leave(control)
-                _warden.main(control, runner)
-            finally:
-                os._exit(0)
-
-    def poll(self) -> int | None:
-        """Its end; None while it runs."""
-        return self._wait(os.WNOHANG)
-
-    def wait(self) -> int:
-        """Wait for its end."""
-        status = self._wait(0)
-        return 0 if status is None else status
-
-    def _wait(self, how: int) -> int | None:
-        if self._status is None:
-            pid, status = os.waitpid(self._pid, how)
-            self._status = os.waitstatus_to_exitcode(status) if pid else None
-        return self._status
 
 
 def _interpreter() -> str:
@@ -189,21 +140,21 @@ class Warden:
         }
         self._env = dict(command.env)
         try:
-            _warden.send_frame(self._sock, request, fds)
+            bare.send_frame(self._sock, request, fds)
         except OSError as error:
             raise WardenGone from error
 
     def order(self, order: bytes) -> None:
         """GO or STOP."""
         try:
-            self._sock.sendall(order, _warden.NO_SIGNAL)
+            self._sock.sendall(order, bare.NO_SIGNAL)
         except OSError as error:
             raise WardenGone from error
 
     def receive(self) -> dict[str, Any]:
         """What it tells next."""
         try:
-            message = _warden.receive_frame(self._sock)
+            message = bare.receive_frame(self._sock)
         except OSError as error:
             raise WardenGone from error
         if message is None:

@@ -2,101 +2,67 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from logist.errors import StorageFailed
 from logist.execution import Command, OutputSink, StreamResult
-
-if TYPE_CHECKING:
-    import hashlib
-
-_CHUNK = 65536
+from logist.execution.bare import watch as bare
+from logist.execution.bare.watch import Ends
 
 
 class Gathered:
-    """What one stream carried: counted, hashed, its two ends kept, the first of them logged as it comes."""
+    """What one stream carried: counted, its two ends kept, the first of them logged as it comes."""
 
     def __init__(self, limit: int, log: _Log | None) -> None:
         self._log = log
-        #: None while it carried nothing, as of most short commands.
-        self._hash: hashlib._Hash | None = None
-        self._total = 0
-        self._head = bytearray()
-        self._head_limit = limit // 2
-        self._tail = bytearray()
-        self._tail_limit = limit - self._head_limit
+        self._ends = Ends(limit)
 
     def take(self, data: bytes) -> None:
         """More has come. Raises StorageFailed when the log can't be written."""
-        self._total += len(data)
-        self._hash = self._hash or _sha256()
-        self._hash.update(data)
-        room = self._head_limit - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            if self._log is not None:
-                self._log.write(data[:room])
-        if len(data) > room:
-            self._tail += data[max(room, 0) :]
-            del self._tail[: max(0, len(self._tail) - self._tail_limit)]
+        fitting = self._ends.take(data)
+        if self._log is not None:
+            self._log.write(data[:fitting])
 
     def finish(self, known: StreamResult | None = None) -> StreamResult:
         """What it carried, or what is `known` of that where not all of it came here; the log gets its end."""
-        result = known or self._carried()
+        result = known or carried(*self._ends.carried())
         if self._log is not None:
-            self._log.write(result.kept[len(self._head) :])
+            self._log.write(result.kept[len(self._ends.head) :])
         return result
 
-    def _carried(self) -> StreamResult:
-        if self._hash is None:
-            return StreamResult()
-        return StreamResult(self._total, self._hash.hexdigest(), bytes(self._head), bytes(self._tail))
+
+def carried(total: int, sha256: str, head: bytes, tail: bytes) -> StreamResult:
+    """What a stream carried; without a hash its ends are all there was."""
+    if total == 0:
+        return StreamResult()
+    if not sha256:
+        # Imported here: what starts the commands would be started only after it.
+        import hashlib
+
+        sha256 = hashlib.sha256(head + tail).hexdigest()
+    return StreamResult(total, sha256, head, tail)
 
 
-class Stream:
+class Stream(bare.Stream):
     """Our end of one output stream of a command that runs here."""
 
     def __init__(self, name: str, fd: int, limit: int, log: _Log | None, sink: OutputSink | None) -> None:
-        self.fd = fd
+        super().__init__(fd, self._receive)
         self._name = name
         self._sink = sink
         self._gathered = Gathered(limit, log)
-
-    def read(self) -> int | None:
-        """Take what is there; how many bytes, 0 at the end of the stream, None when nothing is there now."""
-        try:
-            data = os.read(self.fd, _CHUNK)
-        except BlockingIOError:
-            return None
-        if data:
-            self._gathered.take(data)
-            if self._sink is not None:
-                self._sink(self._name, data)
-        return len(data)
-
-    def drain(self) -> None:
-        """Take what the pipe still holds. No more than that: somebody out of our reach might go on writing."""
-        size = self.read()
-        if not size:
-            return
-        left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else _CHUNK
-        while size and (left := left - size) > 0:
-            size = self.read()
 
     def finish(self) -> StreamResult:
         """What it carried; the log gets its end."""
         return self._gathered.finish()
 
-
-def _sha256() -> hashlib._Hash:
-    # Imported here: what starts the commands would be started only after it.
-    import hashlib
-
-    return hashlib.sha256()
+    def _receive(self, data: bytes) -> None:
+        self._gathered.take(data)
+        if self._sink is not None:
+            self._sink(self._name, data)
 
 
 class _Log:

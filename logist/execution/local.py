@@ -1,4 +1,4 @@
-"""Runs commands on this machine, each below a warden (`_warden.py`), so that nothing they start lives on.
+"""Runs commands on this machine, each below a warden (`bare/warden.py`), so that nothing they start lives on.
 
 On Linux nothing survives: not a daemon that left its session, not after success, not when the runner or the warden
 is killed with SIGKILL. On other systems the command's process group is killed and no more: a process that left the
@@ -7,17 +7,13 @@ group survives.
 
 from __future__ import annotations
 
-import errno
-import math
 import os
 import resource
-import select
-import signal
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from logist.execution import (
     CancelCheck,
@@ -27,36 +23,29 @@ from logist.execution import (
     OutputSink,
     StartedHook,
     StreamResult,
-    _warden,
 )
 from logist.execution._keeper import Keeper, Warden, WardenGone
 from logist.execution._streams import Plumbing
 from logist.execution.adapters import AdapterOptions, refuse_unknown
+from logist.execution.bare.tree import GO, GRACE
+from logist.execution.bare.watch import Watch
+from logist.execution.endings import Ran
 from logist.execution.leftovers import kill_leftovers
 from logist.processes import ProcessIdentity, boot_id
 
-#: Seconds between SIGTERM and SIGKILL for a command that is stopped.
-GRACE = 2.0
-#: Seconds between two looks at the cancel request; the promise is 50 ms.
-_CANCEL_PACE = 0.04
 #: One argument or one environment entry may not be longer (MAX_ARG_STRLEN, the closing NUL included).
 _LONGEST_STRING = 32 * resource.getpagesize()
-_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP})
 
 
 class LocalWorkerAdapter:
-    """Runs commands on this machine; several threads may use it at once. `grace` is in seconds.
-
-    `alone`: this process has no other thread and none of its own secrets, and may be copied to start commands sooner.
-    """
+    """Runs commands on this machine; several threads may use it at once. `grace` is in seconds."""
 
     name = "local"
     #: For `open_adapter_of_jobs`.
     runs_here = True
 
-    def __init__(self, *, grace: float = GRACE, alone: bool = False) -> None:
+    def __init__(self, *, grace: float = GRACE) -> None:
         self._grace = grace
-        self._alone = alone
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
         self._idle: list[Warden] = []
@@ -67,7 +56,7 @@ class LocalWorkerAdapter:
         with self._lock:
             if self._keeper is not None or self._closed:
                 return
-            self._keeper = Keeper(forked=self._alone)
+            self._keeper = Keeper()
             # More would only take the processors away from what the caller does meanwhile.
             for _ in range(min(commands, os.cpu_count() or 1)):
                 self._idle.append(self._keeper.warden())
@@ -87,7 +76,7 @@ class LocalWorkerAdapter:
         why = None if cancel is None else cancel()
         if why is not None:
             return CommandResult(Ended.CANCELED, None, 0.0, detail=why)
-        if problem := _unrunnable(command):
+        if problem := unrunnable(command):
             return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=problem)
         with ExitStack() as stack:
             plumbing = Plumbing.lay(command, on_output, stack)
@@ -118,7 +107,7 @@ class LocalWorkerAdapter:
                     return warden
                 warden.close()
             if self._keeper is None:
-                self._keeper = Keeper(forked=self._alone)
+                self._keeper = Keeper()
             return self._keeper.warden()
 
     def _drop_keeper(self, keeper: Keeper) -> None:
@@ -142,13 +131,6 @@ def open_local(options: AdapterOptions) -> LocalWorkerAdapter:
     return LocalWorkerAdapter()
 
 
-class _Stop(NamedTuple):
-    """Why the command is stopped."""
-
-    ended: Ended
-    why: str
-
-
 class _Execution:
     """One command from its start to its end."""
 
@@ -169,8 +151,7 @@ class _Execution:
         self._on_started = on_started
         self._process: ProcessIdentity | None = None
         self._going = False
-        self._stop: _Stop | None = None
-        self._began = self._last_output = self._last_look = time.monotonic()
+        self._watch = self._begun()
 
     def run(self) -> CommandResult:
         """Run it."""
@@ -189,89 +170,27 @@ class _Execution:
         if plumbing.stdin is not None:
             fds.insert(0, plumbing.stdin)
         self._warden.start(self._command, self._grace, fds, held=self._on_started is not None)
-        if self._on_started is None:
-            self._going = True
-            return self._watch()
-        message = self._warden.receive()
-        if "pid" not in message:
-            return message
-        self._process = ProcessIdentity(message["pid"], message["start_time"], boot_id())
-        self._on_started(self._process)
-        self._began = self._last_output = self._last_look = time.monotonic()
+        if self._on_started is not None:
+            told = self._warden.receive()
+            if "pid" not in told:
+                return told
+            self._process = ProcessIdentity(told["pid"], told["start_time"], boot_id())
+            self._on_started(self._process)
+            self._watch = self._begun()
         # Before the order is sent: should that fail half-way, the command may have run.
         self._going = True
-        self._warden.order(_warden.GO)
-        return self._watch()
+        if self._on_started is not None:
+            self._warden.order(GO)
+        return self._watch.until_told(self._warden, self._plumbing.streams)
 
-    def _watch(self) -> dict[str, Any]:
-        streams = {stream.fd: stream for stream in self._plumbing.streams}
-        poll = select.poll()
-        for fd in (self._warden.fileno(), *streams):
-            poll.register(fd, select.POLLIN)
-        while True:
-            ready = [fd for fd, _ in poll.poll(self._patience())]
-            for fd in ready:
-                if (stream := streams.get(fd)) is None:
-                    continue
-                if stream.read() == 0:
-                    poll.unregister(fd)
-                else:
-                    self._last_output = time.monotonic()
-            if self._warden.fileno() in ready:
-                return self._warden.receive()
-            if self._stop is None and (stop := self._due()) is not None:
-                self._stop = stop
-                self._warden.order(_warden.STOP)
+    def _begun(self) -> Watch:
+        return Watch(self._command.timeout, self._command.idle_timeout, self._cancel)
 
-    def _patience(self) -> int | None:
-        """Milliseconds until the next thing to look at; None: until something comes."""
-        if self._stop is not None:
-            return None
-        moments = []
-        if self._cancel is not None:
-            moments.append(self._last_look + _CANCEL_PACE)
-        if self._command.timeout is not None:
-            moments.append(self._began + self._command.timeout)
-        if self._command.idle_timeout is not None:
-            moments.append(self._last_output + self._command.idle_timeout)
-        return max(0, math.ceil((min(moments) - time.monotonic()) * 1000)) if moments else None
-
-    def _due(self) -> _Stop | None:
-        now = time.monotonic()
-        limit, idle = self._command.timeout, self._command.idle_timeout
-        if limit is not None and now >= self._began + limit:
-            return _Stop(Ended.TIMED_OUT, f"it ran longer than {limit:g} s")
-        if idle is not None and now >= self._last_output + idle:
-            return _Stop(Ended.TIMED_OUT, f"it printed nothing for {idle:g} s")
-        if self._cancel is not None and now >= self._last_look + _CANCEL_PACE:
-            self._last_look = now
-            why = self._cancel()
-            return None if why is None else _Stop(Ended.CANCELED, why)
-        return None
-
-    def _finish(self, message: dict[str, Any]) -> CommandResult:
-        left = message.get("left", [])
+    def _finish(self, told: dict[str, Any]) -> CommandResult:
         # An order to stop that came too late is still on the line, where the next command would be read.
-        heard = self._stop is None or bool(message.get("stopped"))
-        self._warden.clean = heard and not left
-        result = self._result(message)._replace(survivors_killed=message.get("killed", 0))
-        if not left:
-            return result
-        stubborn = f"processes of another user could not be ended: {', '.join(map(str, left))}"
-        return result._replace(detail=f"{result.detail}; {stubborn}" if result.detail else stubborn)
-
-    def _result(self, message: dict[str, Any]) -> CommandResult:
-        duration = time.monotonic() - self._began
-        out, err = self._collect()
-        if "failed" in message:
-            detail = _why_not(self._command, message["failed"], message["errno"])
-            missing = message["failed"] == "exec" and message["errno"] in _MISSING
-            return CommandResult(Ended.NOT_STARTED, None, duration, out, err, detail=detail, program_missing=missing)
-        code, number = _exit_code(message["status"])
-        if self._stop is not None and message["stopped"]:
-            return CommandResult(self._stop.ended, code, duration, out, err, signal=number, detail=self._stop.why)
-        detail = _signal_name(number)
-        return CommandResult(Ended.EXITED, code, duration, out, err, signal=number, detail=detail)
+        heard = self._watch.stop is None or bool(told.get("stopped"))
+        self._warden.clean = heard and not told.get("left")
+        return self._ran().result(told)
 
     def _lost(self) -> CommandResult:
         """The warden is gone: see that nothing lives, and say that the end is not known."""
@@ -282,10 +201,12 @@ class _Execution:
         if self._process is not None or self._command.marker is not None:
             # The keeper may have been killed too; the command's own session, or its mark, can still be found.
             killed += kill_leftovers(self._process, marker=self._command.marker)
-        duration = time.monotonic() - self._began
+        return self._ran().lost(killed)
+
+    def _ran(self) -> Ran:
+        duration = time.monotonic() - self._watch.began
         out, err = self._collect()
-        detail = "the process that watched the command was killed"
-        return CommandResult(Ended.LOST, None, duration, out, err, survivors_killed=killed, detail=detail)
+        return Ran(self._command.cwd, self._command.spelled[0], duration, out, err, self._watch.stop)
 
     def _collect(self) -> tuple[StreamResult, StreamResult]:
         for stream in self._plumbing.streams:
@@ -294,7 +215,7 @@ class _Execution:
         return out, rest[0] if rest else StreamResult()
 
 
-def _unrunnable(command: Command) -> str | None:
+def unrunnable(command: Command) -> str | None:
     """Why the system could not take this command whatever happens; None when it could."""
     for number, item in enumerate(command.spelled):
         size = len(os.fsencode(item)) + 1
@@ -317,33 +238,3 @@ def _unusable(name: str, value: str) -> str | None:
     if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > _LONGEST_STRING:
         return f"the environment variable {name} is longer than the {_LONGEST_STRING - 1} bytes the system takes"
     return None
-
-
-def _why_not(command: Command, stage: str, number: int) -> str:
-    reason = os.strerror(number)
-    if stage == "cwd":
-        return f"the work folder {command.cwd} can't be entered: {reason}"
-    if stage != "exec":
-        return f"no process could be started: {reason}"
-    program = command.spelled[0]
-    if number == errno.E2BIG:
-        return (
-            "the arguments and the environment are too long together: hand long ones over by standard input or a file"
-        )
-    if number == errno.ENOENT and "/" not in program:
-        return f"there is no program {program} on PATH"
-    return f"the program {program} can't be executed: {reason}"
-
-
-def _exit_code(status: int) -> tuple[int, int]:
-    """The exit code as a shell would give it, and the signal, 0 for none."""
-    code = os.waitstatus_to_exitcode(status)
-    return (128 - code, -code) if code < 0 else (code, 0)
-
-
-def _signal_name(number: int) -> str:
-    if number == 0:
-        return ""
-    with suppress(ValueError):
-        return f"killed by {signal.Signals(number).name}"
-    return f"killed by signal {number}"

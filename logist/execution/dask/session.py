@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from logist import __version__
 from logist.errors import LogistError, PlaceUnavailable
 from logist.execution import CommandResult, Ended
+from logist.execution.bare.tree import GRACE
 from logist.execution.dask.cluster import Cluster, connect, open_cluster, quiet_dask
 from logist.execution.dask.errand import Homecoming, Piece, Sighting, Wish, run_errand, visit
 from logist.execution.dask.options import DaskOptions
-from logist.execution.local import GRACE
 from logist.execution.shipping import unpack_result
 from logist.processes import ProcessIdentity
 

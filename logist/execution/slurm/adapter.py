@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import logist
 from logist.durable import replace_file
 from logist.errors import JobBusy, LogistError, StorageFailed, UsageProblem
 from logist.execution import (
@@ -26,8 +25,10 @@ from logist.execution import (
     Ended,
     OutputSink,
     StartedHook,
+    bare,
 )
 from logist.execution.adapters import AdapterOptions, refuse_unknown
+from logist.execution.local import unrunnable
 from logist.execution.slurm.client import ArrayOrder, ArrayView, ControllerAway, SlurmClient, TaskView
 from logist.execution.slurm.follow import Follower
 from logist.execution.slurm.spool import (
@@ -79,8 +80,8 @@ _KILLED = 128 + signal.SIGKILL
 #: Characters of what a task printed that are shown.
 _LONGEST = 300
 _STOPPED = "the run was stopped"
-#: What a task runs, with the folder of this package and the array's. The former comes last on Python's path.
-_RUN_TASK = "import sys; sys.path.append(sys.argv[1]); from logist.execution.slurm.task import main; sys.exit(main())"
+#: What a task runs, with the folder of its program's package and the array's. The former comes last on Python's path.
+_RUN_TASK = "import sys; sys.path.append(sys.argv[1]); from bare.array_task import main; main()"
 
 
 class SlurmAdapter:
@@ -122,6 +123,8 @@ class SlurmAdapter:
 
     def submit(self, items: Sequence[BatchItem]) -> None:
         """See `BatchAdapter`. Raises LogistError when Slurm refuses them, StorageFailed."""
+        # What can't be run anywhere is left to `run`, which says so.
+        items = [item for item in items if unrunnable(item.command) is None]
         size = self._client.largest_array() if len(items) > 1 else 1
         before, first = self._adopted, not self._has_submitted
         self._adopted, self._has_submitted = (), True
@@ -182,6 +185,8 @@ class SlurmAdapter:
             return self._run(task, command, cancel or _never, on_output)
         if cancel is not None and (why := cancel()) is not None:
             return CommandResult(Ended.CANCELED, None, 0.0, detail=why)
+        if problem := unrunnable(command):
+            return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=problem)
         if not command.cwd.is_dir():
             return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=f"there is no work folder {command.cwd}")
         array = new_array(1, items=(BatchItem(command),))
@@ -269,7 +274,7 @@ class SlurmAdapter:
         with self._watch.changed:
             task.awaited = True
         try:
-            with Follower(command, task.spool, task.index, on_output) as follower:
+            with Follower(command, task.paths, on_output) as follower:
                 self._await(task, cancel, follower)
                 follower.look()
                 return follower.finish(self._outcome(task))
@@ -296,11 +301,11 @@ class SlurmAdapter:
                 follow_at = now + _FOLLOW_PACE
 
     def _outcome(self, task: Task) -> CommandResult:
-        path = task.spool.result(task.index)
+        path = Path(task.paths.result)
         result, started = read_result(path), task.started
         if result is None:
             # Slurm, or a node that was cut off, may come back to it: nobody waits any more. That looks like a start.
-            give_up(task.spool, task.index)
+            give_up(task.paths)
             result = read_result(path)
         if result is None:
             return self._without_result(task, started=started)
@@ -309,7 +314,7 @@ class SlurmAdapter:
         return result
 
     def _without_result(self, task: Task, *, started: bool) -> CommandResult:
-        stopped = read_result(task.spool.stopped(task.index))
+        stopped = read_result(Path(task.paths.stopped))
         ran = stopped or CommandResult(Ended.LOST, None, 0.0)
         if task.end_why or (self._watch.withdrawn and not started):
             return ran._replace(ended=Ended.CANCELED, detail=task.end_why or _STOPPED)
@@ -321,7 +326,7 @@ class SlurmAdapter:
         for array in arrays:
             unwanted = [task for task in array.tasks if task not in kept]
             for task in unwanted:
-                give_up(task.spool, task.index)
+                give_up(task.paths)
             self._watch.add(array)
             ending += unwanted
         self._watch.end(ending, "another run took its place")
@@ -384,11 +389,14 @@ def _extra_words(text: str) -> list[str]:
 
 def _script(spool: Spool) -> str:
     """What Slurm starts for each task. What it prints tells why the task could not even begin."""
-    # A task needs nothing but Python and Logist itself: not to look for more makes it begin sooner.
-    words = (sys.executable, "-I", "-S", "-c", _RUN_TASK, str(Path(logist.__file__).parents[1]), str(spool.root))
-    program = shlex.join(words)
     log = f'{shlex.quote(str(spool.root))}/"$SLURM_ARRAY_TASK_ID".task'
-    return f"#!/bin/sh\nexec >>{log} 2>&1\nexec {program}\n"
+    return f"#!/bin/sh\nexec >>{log} 2>&1\nexec {shlex.join(task_argv(spool))}\n"
+
+
+def task_argv(spool: Spool) -> tuple[str, ...]:
+    """What runs a task of the array, whose number `SLURM_ARRAY_TASK_ID` tells."""
+    # It needs nothing but Python and its own package: not to look for more makes it begin sooner.
+    return (sys.executable, "-I", "-S", "-c", _RUN_TASK, str(Path(bare.__file__).parents[1]), str(spool.root))
 
 
 def _key(command: Command) -> str:
@@ -436,10 +444,10 @@ def _usable(left: Sequence[_Left], items: Sequence[BatchItem]) -> dict[int, Task
 
 
 def _is_of_use(task: Task, view: ArrayView | None) -> bool:
-    result = read_result(task.spool.result(task.index))
+    result = read_result(Path(task.paths.result))
     if result is not None:
         return result.ok
-    if task.spool.closed.exists() or task.spool.given_up(task.index).exists():
+    if task.spool.closed.exists() or Path(task.paths.given_up).exists():
         return False
     seen = None if view is None else view.tasks.get(task.index)
     return seen is not None and seen.live
@@ -448,7 +456,7 @@ def _is_of_use(task: Task, view: ArrayView | None) -> bool:
 def _last_word(task: Task) -> str:
     """Why a task could not run its command, as it said itself."""
     try:
-        words = task.spool.task_log(task.index).read_text(encoding="utf-8", errors="replace").strip()
+        words = Path(task.paths.log).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         words = ""
     return words.rpartition("\n")[2][-_LONGEST:]

@@ -6,8 +6,8 @@ import os
 from contextlib import ExitStack
 
 from logist.execution import Command, CommandResult, Ended, OutputSink, StreamResult
+from logist.execution.bare.task_files import TaskFiles
 from logist.execution.shipping import RemoteOutput
-from logist.execution.slurm.spool import Spool
 
 _CHUNK = 1 << 16
 
@@ -15,12 +15,12 @@ _CHUNK = 1 << 16
 class Follower:
     """Follows one task, as a context manager. Raises StorageFailed for a log, and what the sink raises."""
 
-    def __init__(self, command: Command, spool: Spool, index: int, sink: OutputSink | None) -> None:
+    def __init__(self, command: Command, files: TaskFiles, sink: OutputSink | None) -> None:
         self._command = command
         self._sink = sink
         self._stack = ExitStack()
         names = ("stdout",) if command.one_stream else ("stdout", "stderr")
-        self._places = {name: _Place(os.fspath(spool.stream(index, name))) for name in names}
+        self._places = {name: _Place(files.stream(name)) for name in names}
 
     def __enter__(self) -> Follower:
         self._output = self._stack.enter_context(RemoteOutput(self._command, self._sink))

@@ -1,12 +1,9 @@
-"""The files of one job array, in a folder that the submitter and the nodes share.
-
-All that the two tell each other is here; Slurm only starts and stops tasks. A file is there whole or not at all, apart
-from what a command prints.
-"""
+"""The files of one job array, for the submitter. Those of its tasks, which the nodes use too: `bare/task_files.py`."""
 
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -16,12 +13,18 @@ from typing import Any, NamedTuple
 
 from logist.durable import replace_file, storage_failed, to_json
 from logist.errors import InvalidFile, UsageProblem
-from logist.execution import BatchItem, Command, CommandResult
-from logist.execution.shipping import pack_command, pack_result, unpack_command, unpack_result
+from logist.execution import BatchItem, CommandResult, Ended
+from logist.execution._streams import carried
+from logist.execution.bare import task_files
+from logist.execution.bare.task_files import CLOSED, FORMAT, TaskFiles
+from logist.execution.endings import Ran
+from logist.execution.shipping import pack_command
 
-#: In a task's claim: nobody may run its command any more, and whoever does has to stop.
-CLOSED = "closed"
 _PREFIX = "logist-"
+#: What reading something else raises.
+_GARBLED = (ValueError, TypeError, KeyError, EOFError)
+#: What a stream carried that there was none of.
+_NOTHING = (0, "", b"", b"")
 
 
 class Record(NamedTuple):
@@ -29,13 +32,6 @@ class Record(NamedTuple):
 
     size: int
     job: str = ""
-
-
-class Order(NamedTuple):
-    """What a node does for one task: remove `output`, then run `command`."""
-
-    command: Command
-    output: Path | None = None
 
 
 class Meaning(NamedTuple):
@@ -69,33 +65,9 @@ class Spool(NamedTuple):
         """There when nothing of the array may run any more."""
         return self.root / CLOSED
 
-    def order(self, index: int) -> Path:
-        """The `Order`. It holds the command's environment: only its owner may read it."""
-        return self.root / f"{index}.order"
-
-    def given_up(self, index: int) -> Path:
-        """There when the task may not run any more. A claim alone could be replaced by a start that looked before."""
-        return self.root / f"{index}.{CLOSED}"
-
-    def claim(self, index: int) -> Path:
-        """Which start of the task may run: Slurm starts it again on another node while the first may still run."""
-        return self.root / f"{index}.claim"
-
-    def stream(self, index: int, name: str) -> Path:
-        """What the command prints, as it comes; another file at each start."""
-        return self.root / f"{index}.{name}"
-
-    def result(self, index: int) -> Path:
-        """How the command ended. Written once."""
-        return self.root / f"{index}.result"
-
-    def stopped(self, index: int) -> Path:
-        """How the command ended that Slurm stopped: no result, for Slurm may start the task again."""
-        return self.root / f"{index}.stopped"
-
-    def task_log(self, index: int) -> Path:
-        """What the task itself printed: why it could not run the command."""
-        return self.root / f"{index}.task"
+    def task(self, index: int) -> TaskFiles:
+        """The files of one task."""
+        return TaskFiles(os.fspath(self.root), index)
 
 
 def make_private_folder(folder: Path) -> None:
@@ -124,7 +96,7 @@ def new_spool(folder: Path, items: Sequence[BatchItem]) -> Spool:
         folder.mkdir(parents=True, exist_ok=True)
         spool.root.mkdir(mode=0o700)
         for index, item in enumerate(items):
-            _write_privately(spool.order(index), _pack_order(item))
+            _write_order(spool.task(index).order, item)
     except OSError as error:
         raise storage_failed("write", spool.root, error) from error
     write_record(spool, Record(len(items)))
@@ -160,13 +132,14 @@ def meaning_of(item: BatchItem) -> Meaning:
 
 def read_meaning(spool: Spool, index: int) -> Meaning:
     """What a task was submitted for. Raises InvalidFile, StorageFailed."""
+    path = Path(spool.task(index).order)
     try:
-        head = _read_order(spool, index)[0]
-        return Meaning(head["mark"], head["inputs"])
+        order = marshal.loads(path.read_bytes())
+        return Meaning(order["mark"], order["inputs"])
     except OSError as error:
-        raise storage_failed("read", spool.order(index), error) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise _meddled(spool, spool.order(index)) from error
+        raise storage_failed("read", path, error) from error
+    except _GARBLED as error:
+        raise _meddled(spool, path) from error
 
 
 def write_record(spool: Spool, record: Record) -> None:
@@ -183,89 +156,59 @@ def read_record(spool: Spool) -> Record | None:
         return None
     except OSError as error:
         raise storage_failed("read", spool.record, error) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except _GARBLED as error:
         raise _meddled(spool, spool.record) from error
 
 
-def read_order(spool: Spool, index: int) -> Order:
-    """What a node does for the task. Raises OSError, ValueError."""
-    head, command = _read_order(spool, index)
-    return Order(unpack_command(command), None if head["output"] is None else Path(head["output"]))
-
-
-def claim(spool: Spool, index: int, owner: str) -> None:
-    """Only `owner` may run the task from now on. Raises StorageFailed."""
-    path = spool.claim(index)
-    unnamed = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    try:
-        # Nothing is synced: when the machine stops, so does who has the claim.
-        unnamed.write_bytes(owner.encode())
-        unnamed.replace(path)
-    except OSError as error:
-        raise storage_failed("write", path, error) from error
-
-
-def give_up(spool: Spool, index: int) -> None:
+def give_up(files: TaskFiles) -> None:
     """Nobody may run the task any more, and whoever does has to stop. Raises StorageFailed."""
     try:
-        spool.given_up(index).touch()
+        Path(files.given_up).touch()
+        # Over a network a file that is replaced is seen sooner than one that is new.
+        task_files.claim(files, CLOSED)
     except OSError as error:
-        raise storage_failed("write", spool.given_up(index), error) from error
-    # Over a network a file that is replaced is seen sooner than one that is new.
-    claim(spool, index, CLOSED)
-
-
-def claimed_by(spool: Spool, index: int) -> str:
-    """Who may run the task; empty when nobody has started it. Raises OSError."""
-    try:
-        return spool.claim(index).read_bytes().decode()
-    except FileNotFoundError:
-        return ""
-
-
-def publish(spool: Spool, index: int, result: CommandResult) -> bool:
-    """Say how the command ended; False when that was said before, and stays. Raises StorageFailed."""
-    path = spool.result(index)
-    unpublished = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    try:
-        _write_privately(unpublished, pack_result(result))
-        os.link(unpublished, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise storage_failed("write", path, error) from error
-    finally:
-        unpublished.unlink(missing_ok=True)
-    return True
-
-
-def note_stop(spool: Spool, index: int, result: CommandResult) -> None:
-    """Say how the command ended that Slurm stopped. Raises StorageFailed."""
-    replace_file(spool.stopped(index), pack_result(result))
+        raise storage_failed("write", Path(files.given_up), error) from error
 
 
 def read_result(path: Path) -> CommandResult | None:
     """A result; None when it is not there. Raises StorageFailed, InvalidFile."""
     try:
-        return unpack_result(path.read_bytes())
+        return _result(marshal.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise storage_failed("read", path, error) from error
-    except ValueError as error:
-        raise InvalidFile(f"{path} is not what Logist wrote there: {error}", "run again") from error
+    except _GARBLED as error:
+        raise InvalidFile(f"{path} is not what Logist wrote there", "run again") from error
 
 
-def _pack_order(item: BatchItem) -> bytes:
-    output = None if item.output is None else str(item.output)
+def _result(fields: dict[str, Any]) -> CommandResult:
+    if problem := fields.get("problem"):
+        return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=problem)
+    out, err = (carried(*fields.get(name, _NOTHING)) for name in ("stdout", "stderr"))
+    cwd, program = (os.fsdecode(fields[name]) for name in ("cwd", "program"))
+    ran = Ran(Path(cwd), program, fields["duration"], out, err, fields["stop"])
+    return ran.lost(fields["killed"]) if fields["told"] is None else ran.result(fields["told"])
+
+
+def _write_order(path: str, item: BatchItem) -> None:
+    """What a node does for one task: remove its output, then run its command."""
+    command = item.command
     mark, inputs = meaning_of(item)
-    head = {"output": output, "mark": mark, "inputs": dict(inputs)}
-    return json.dumps(head).encode() + b"\n" + pack_command(item.command)
-
-
-def _read_order(spool: Spool, index: int) -> tuple[Any, bytes]:
-    head, _, command = spool.order(index).read_bytes().partition(b"\n")
-    return json.loads(head), command
+    order = {
+        "mark": mark,
+        "inputs": dict(inputs),
+        "output": None if item.output is None else os.fsencode(item.output),
+        "cwd": os.fsencode(command.cwd),
+        "argv": [os.fsencode(word) for word in command.spelled],
+        "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
+        "stdin": command.stdin,
+        "timeout": command.timeout,
+        "idle_timeout": command.idle_timeout,
+        "one_stream": command.one_stream,
+        "log_limit": command.log_limit,
+    }
+    Path(task_files.write_beside(path, marshal.dumps(order, FORMAT))).replace(path)
 
 
 def _meddled(spool: Spool, path: Path) -> InvalidFile:
@@ -273,10 +216,3 @@ def _meddled(spool: Spool, path: Path) -> InvalidFile:
         f"{path} is not what Logist wrote there",
         f"cancel the job (scancel --name={spool.name}), remove {spool.root}, then run again",
     )
-
-
-def _write_privately(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from logist.errors import LogistError
 from logist.execution import BatchItem
+from logist.execution.bare.task_files import TaskFiles
 from logist.execution.slurm.client import ArrayView, SlurmClient, TaskView
 from logist.execution.slurm.spool import Spool, give_up
 
@@ -74,6 +75,11 @@ class Task:
         if self.array.spool is None:
             raise ValueError("the array was not submitted")
         return self.array.spool
+
+    @property
+    def paths(self) -> TaskFiles:
+        """Its own files, once its array has been submitted."""
+        return self.spool.task(self.index)
 
     @property
     def id(self) -> str:
@@ -304,7 +310,7 @@ class Watch:
             self.tell_once(problem.message)
             for task in ending:
                 # Whoever runs it looks there.
-                give_up(task.spool, task.index)
+                give_up(task.paths)
         self._queue_due = 0.0
         self._queue_pace = QUEUE_PACE[0]
 
