@@ -329,6 +329,11 @@ TELLING = {
         "addEventListener('message', hear)",
         "if (n === 5) document.body.insertAdjacentHTML('beforeend', '<iframe src=inner.html></iframe>')",
     ),
+    "a document that goes again": (
+        "addEventListener('message', hear)",
+        "if (n === 5) document.body.insertAdjacentHTML('beforeend', '<iframe src=inner.html></iframe>');"
+        "if (n === 12) document.querySelector('iframe').remove()",
+    ),
     "a clock and a message": ("onmessage = hear; setInterval(() => postMessage(1), 50)", ""),
     "bytes": ("", "if (n % 4 === 0) new Blob(['7']).text().then((text) => (heard += Number(text)))"),
 }
@@ -359,6 +364,22 @@ def test_a_canvas_is_replayed_in_one_go_where_the_browser_has_no_part_in_it(
     chosen = options(browser_path, 2, mode=Mode.CANVAS, start_frame=60)
     assert numbers(made(url, chosen)) == {60: 61, 61: 62}
     assert passed.call_count < 20
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "box.animate({ opacity: [0, 1] }, { duration: 99, iterations: Infinity })",
+        "new ResizeObserver(hear).observe(box)",
+    ],
+)
+def test_the_browser_has_a_frame_for_each_that_is_replayed_where_it_has_a_part_in_them(
+    browser_path: str, tmp_path: Path, mocker: MockerFixture, part: str
+) -> None:
+    passed = mocker.spy(BeginFrames, "pass_by")
+    url = write(tmp_path, TOLD.replace("BEFORE", part).replace("EACH", "heard = n - 3 * sum"))
+    assert numbers(made(url, options(browser_path, 2, mode=Mode.CANVAS, start_frame=60))) == {60: 61, 61: 62}
+    assert passed.call_count >= 60
 
 
 def test_a_frame_that_hangs_in_the_middle_of_a_replay_is_told_in_time(browser_path: str, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ class Page:
             value = self._talk.value(sent.command, context, deadline, late, patient=sent.runs_ahead)
         elif runs_ahead:
             [context] = self._events.contexts()
-            call = f"{TELL_OBSERVERS};{self._replay_call(number, target)}"
+            call = f"{TELL_OBSERVERS};{self._replay_call(number, target, runs_ahead=True)}"
             value = self._talk.evaluate(call, context, deadline, late, patient=True)
         else:
             self._all_drawn = False
@@ -312,14 +312,14 @@ class Page:
     def _step_call(self, number: int, *, seen: bool) -> str:
         return f"{CONTRACT}.step({number},{self._ms(number)!r},{'true' if seen else 'false'})"
 
-    def _replay_call(self, number: int, target: int) -> str:
-        """Move on through a frame that nobody will see, and on towards `target` while the browser need not see it."""
-        stop = min(target, number + _MANY) if self._runs_ahead(number, target) else number + 1
+    def _replay_call(self, number: int, target: int, *, runs_ahead: bool) -> str:
+        """Move on through a frame that nobody will see, or on towards `target` while the browser need not see it."""
+        stop = min(target, number + _MANY) if runs_ahead else number + 1
         times = [self._ms(each) for each in range(number, stop)]
         return f"{CONTRACT}.replay({number},{times!r},{1000 * _REPLAY_FOR!r})"
 
     def _runs_ahead(self, number: int, target: int) -> bool:
-        """Whether several frames may be replayed in one go: the browser has its part in what a page shows else."""
+        """Whether the frames until `target` may be replayed in one go: the browser seems to have no part in them."""
         return target - number > 1 and self._may_run_ahead and self._all_drawn and len(self._events.contexts()) == 1
 
     def _look_ahead(self, number: int, then: int | None) -> Meanwhile | None:
@@ -330,7 +330,7 @@ class Page:
         [context] = self._events.contexts()
         runs_ahead = self._runs_ahead(following, then)
         if following < then:
-            step = self._replay_call(following, then)
+            step = self._replay_call(following, then, runs_ahead=runs_ahead)
         elif self._options.mode is Mode.CANVAS:
             step = self._canvas_call(following)
         else:
