@@ -44,7 +44,8 @@ for i in "${!names[@]}"; do
 done
 pids=()
 
-pytest -n 2 "$@" || failed+=(pytest)
+# A process more than there commonly are processors: one has the tests that wait (tests/conftest.py).
+pytest -n 3 "$@" || failed+=(pytest)
 
 if ((${#failed[@]})); then
     printf -v list ', %s' "${failed[@]}"

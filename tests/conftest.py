@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -78,6 +79,18 @@ _HOSTILE_NAMES = [
     "n" * 255,
 ]
 
+#: Files whose tests wait for a Slurm, a cluster or a time-out more than they need a processor.
+WAITING = frozenset(
+    {
+        "tests/test_adapter_contract.py",
+        "tests/test_adapter_example.py",
+        "tests/test_execution_dask.py",
+        "tests/test_execution_slurm.py",
+        "tests/test_jobs_on_dask.py",
+        "tests/test_many_hosts.py",
+    }
+)
+
 _home_numbers = itertools.count()
 
 set_hypothesis_home_dir(ROOT / ".cache" / "hypothesis")
@@ -102,6 +115,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --slow"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one process do all that waits, from the start; each other test goes to the next process that is free."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class WaitingApart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "waiting" if nodeid.partition("::")[0] in WAITING else nodeid
+
+    return WaitingApart(config, log)
 
 
 @pytest.fixture(autouse=True)

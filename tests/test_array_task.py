@@ -60,7 +60,7 @@ def test_of_two_starts_of_a_task_the_later_one_counts_and_the_first_one_ends(tmp
     tasks = Tasks(tmp_path, "echo $$ >> pids; until [ -e go ]; do sleep 0.05; done")
     pids = tmp_path / "pids"
     with tasks.start() as first:
-        until(pids.exists, "the first start")
+        until(lambda: pids.exists() and pids.read_text(), "the first start")
         with tasks.start() as second:
             assert first.wait(30) == 0
             assert tasks.result() is None

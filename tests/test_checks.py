@@ -70,7 +70,7 @@ def test_a_result_says_whether_the_check_was_required(run: Run) -> None:
 
 
 def test_a_check_that_takes_too_long_is_red_and_says_so(run: Run) -> None:
-    [result] = run(Check(name="slow", command="echo began; sleep 60", timeout=0.3))
+    [result] = run(Check(name="slow", command="echo began; exec sleep 60", timeout=1.0))
     assert (result.passed, result.exit_code) == (False, None)
     assert result.tail.startswith("began\n[timed_out: ")
 

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from conftest import WAITING
 
 import logist
 
@@ -158,14 +160,18 @@ def test_is_never_reached():
 """
 
 
-def run_pytest(folder: Path, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `source` as a test file under the conftest.py and the settings of the project."""
+def run_pytest(
+    folder: Path, source: str, *arguments: str, files: Iterable[str] = ("tests/test_forgetful.py",), processes: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run `source` as each of the test files under the conftest.py and the settings of the project."""
     (folder / "tests").mkdir(exist_ok=True)
     shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
     shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "tests" / "test_forgetful.py").write_text(source, encoding="utf-8")
+    for name in files:
+        (folder / name).write_text(source, encoding="utf-8")
     environment = {**os.environ, "LOGIST_JOBS_DIR": "elsewhere", "NO_COLOR": "1", "GIT_DIR": "elsewhere"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-rA", *arguments]
+    spread = ["-n", str(processes)] if processes else ["-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *spread, "-rA", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
 
 
@@ -186,6 +192,33 @@ def test_a_slow_test_runs_when_asked_for(tmp_path: Path) -> None:
 def test_an_unknown_marker_is_an_error(tmp_path: Path) -> None:
     ran = run_pytest(tmp_path, FORGETFUL_TESTS)
     assert "'misspelt' not found in `markers`" in ran.stdout
+
+
+WHO_RUNS_IT = """
+import os
+from pathlib import Path
+
+import pytest
+
+@pytest.mark.parametrize("number", range(3))
+def test_leaves_a_line(number):
+    with Path("ran").open("a") as ran:
+        ran.write(f"tests/{Path(__file__).name} {os.environ['PYTEST_XDIST_WORKER']}\\n")
+"""
+
+
+def test_one_process_has_all_that_waits_while_another_one_works(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, WHO_RUNS_IT, files=[*WAITING, "tests/test_a.py", "tests/test_z.py"], processes=2)
+    assert done.returncode == 0, done.stdout
+    ran = [line.split() for line in (tmp_path / "ran").read_text(encoding="utf-8").splitlines()]
+    assert len(ran) == 3 * (len(WAITING) + 2)
+    [waits] = {process for name, process in ran if name in WAITING}
+    assert {process for name, process in ran if name not in WAITING} - {waits}
+
+
+@pytest.mark.parametrize("name", sorted(WAITING))
+def test_a_file_that_is_said_to_wait_is_there(name: str) -> None:
+    assert (ROOT / name).is_file()
 
 
 def test_the_source_repository_has_two_commits_and_is_clean(source_repo: Path) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from pictures import SCRIPT, bars, colour, picture, pixels
 
 from logist.errors import BrowserMissing, RenderFailed, UsageProblem
-from logist.render import cbor
+from logist.render import cbor, page_talk
 from logist.render.browser import Browser, find_browser, install_hint
 from logist.render.launch import RunningBrowser, open_browser
 from logist.render.options import Mode, RenderOptions, Warmup
@@ -532,6 +532,13 @@ def test_a_page_that_goes_on_while_a_frame_is_shown_shows_the_same(
     assert pixels(picture(page.frame(23))) == pixels(picture(one_by_one[23]))
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No page is given a frame for being slow to answer, as any is on a busy machine: it would not go on then."""
+    monkeypatch.setattr(page_talk, "_NUDGE_AFTER", 10.0)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_only_the_shell_goes_on_while_a_frame_is_shown_and_never_past_the_last(
     running: RunningBrowser, browser: Browser, tmp_path: Path
 ) -> None:
@@ -543,6 +550,7 @@ def test_only_the_shell_goes_on_while_a_frame_is_shown_and_never_past_the_last(
     assert reached(page) == (3 if browser.headless_shell else 2)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_page_that_went_on_to_another_frame_says_so(
     browser: Browser, running: RunningBrowser, tmp_path: Path
 ) -> None:
