@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import math
 import os
 import select
 import time
@@ -94,6 +92,9 @@ class Stream:
         size = self.read()
         if not size:
             return
+        # Only for a command that printed something just before its end.
+        import fcntl
+
         left = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else _CHUNK
         while size and (left := left - size) > 0:
             size = self.read()
@@ -144,7 +145,7 @@ class Watch:
             moments.append(self.began + self._timeout)
         if self._idle_timeout is not None:
             moments.append(self._last_output + self._idle_timeout)
-        return max(0, math.ceil((min(moments) - time.monotonic()) * 1000)) if moments else None
+        return max(0, int((min(moments) - time.monotonic()) * 1000) + 1) if moments else None
 
     def _due(self) -> tuple[str, str] | None:
         now = time.monotonic()
