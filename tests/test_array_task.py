@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +18,7 @@ from uuid import uuid4
 import pytest
 from slurm_site import until
 
+from logist.errors import InvalidFile
 from logist.execution import BatchItem, Command, CommandResult, Ended
 from logist.execution.bare.task_files import claim
 from logist.execution.leftovers import living_with
@@ -32,20 +37,22 @@ class Tasks:
     def __init__(self, folder: Path, line: str, output: Path | None = None, **more: Any) -> None:
         self.mark = uuid4().hex
         env = {"PATH": os.environ["PATH"], MARK: self.mark}
-        command = Command(cwd=folder, env=env, shell=line)._replace(**more)
+        command = Command(**{"cwd": folder, "env": env, "shell": line, **more})
         self.spool = new_spool(folder / "spool", [BatchItem(command, output=output)])
         self.files = self.spool.task(0)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the task, once more."""
-        return subprocess.Popen(
-            task_argv(self.spool),
-            env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"},
-        )
+    @contextmanager
+    def start(self, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start the task, once more; it is ended afterwards."""
+        with subprocess.Popen(task_argv(self.spool), env={**os.environ, "SLURM_ARRAY_TASK_ID": "0", **env}) as task:
+            try:
+                yield task
+            finally:
+                task.kill()
 
-    def run(self) -> CommandResult:
+    def run(self, **env: str) -> CommandResult:
         """Run the task to its end; how its command ended."""
-        with self.start() as start:
+        with self.start(**env) as start:
             start.wait(30)
         result = self.result()
         assert result is not None
@@ -116,7 +123,9 @@ def test_why_a_task_could_not_run_its_command_is_its_last_word(
     Path(tasks.files.order).write_text("{}")
     with tasks.start() as start:
         assert start.wait(30) == 1
-    assert capfd.readouterr().err.splitlines() == [f"{tasks.files.order} is not what Logist wrote there"]
+    assert capfd.readouterr().err.splitlines() == [
+        f"{tasks.files.order} is not what this release of Logist writes there"
+    ]
 
 
 def test_a_task_that_is_told_to_end_kills_its_command_and_has_no_result(tmp_path: Path) -> None:
@@ -216,8 +225,167 @@ def test_a_task_whose_warden_is_killed_says_that_its_command_is_lost_and_leaves_
 def test_a_task_that_can_not_write_what_its_command_prints_ends_it_and_says_why(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tasks = Tasks(tmp_path, "rm -r spool; echo begun; sleep 60")
-    with tasks.start() as start:
+    tasks = Tasks(tmp_path, "seq 10000; sleep 60")
+    limited = ["/bin/sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *task_argv(tasks.spool)]
+    with subprocess.Popen(limited, env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"}) as start:
         assert start.wait(30) == 1
-    assert "No such file or directory" in capfd.readouterr().err
+    assert capfd.readouterr().err == f"{tasks.files.stream('stdout')}: File too large\n"
+    assert tasks.result() is None
     assert living_with(MARK, tasks.mark) == []
+
+
+def test_the_exit_code_of_a_task_is_that_of_its_command(tmp_path: Path) -> None:
+    for line, code in (("exit 7", 7), ("kill -9 $$", 137), ("exit 0", 0)):
+        with Tasks(tmp_path, line).start() as start:
+            assert start.wait(30) == code
+
+
+def test_a_task_writes_nothing_that_others_may_read(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "echo secret; echo secret >&2")
+    assert tasks.run().ok
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tasks.spool.root.iterdir() if path.name[0] == "0"}
+    assert modes == dict.fromkeys(["0.claim", "0.order", "0.result", "0.stderr", "0.stdout"], 0o600)
+
+
+def test_a_command_of_a_task_has_the_submitter_s_environment_and_what_slurm_says_on_the_node(tmp_path: Path) -> None:
+    command = {"argv": ("/usr/bin/env",), "shell": None, "env": {"PATH": "/usr/bin", "HOME": "/mine", "GPU": "none"}}
+    result = Tasks(tmp_path, "", **command).run(HOME="/theirs", GPU="3", LC_ALL="C", SLURM_JOB_ID="12")
+    seen = dict(line.split("=", 1) for line in result.stdout.kept.decode().splitlines())
+    assert (seen["HOME"], seen["GPU"], seen["SLURM_JOB_ID"], seen["PATH"]) == ("/mine", "3", "12", "/usr/bin")
+    assert "LC_ALL" not in seen
+
+
+def test_of_what_a_command_of_a_task_prints_as_much_can_be_followed_as_is_kept(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "seq 1000", log_limit=100)
+    assert tasks.run().stdout.total == 3893
+    assert len(Path(tasks.files.stream("stdout")).read_bytes()) == 100
+
+
+def test_a_task_of_an_array_that_was_closed_does_nothing(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "touch ran")
+    tasks.spool.closed.touch()
+    with tasks.start() as start:
+        assert start.wait(30) == 0
+    assert not (tmp_path / "ran").exists()
+    assert not Path(tasks.files.claim).exists()
+
+
+def test_a_task_ends_when_its_array_is_closed(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "touch ran; exec sleep 60")
+    with tasks.start() as start:
+        until((tmp_path / "ran").exists, "the start")
+        tasks.spool.closed.touch()
+        assert start.wait(30) == 0
+    assert tasks.result() is None
+    assert living_with(MARK, tasks.mark) == []
+
+
+def hung(tasks: Tasks) -> bytes:
+    """Let the task's next start hang when it reads its order, after it has claimed the task; what the order is."""
+    order = Path(tasks.files.order).read_bytes()
+    Path(tasks.files.order).unlink()
+    os.mkfifo(tasks.files.order)
+    return order
+
+
+def go_on(tasks: Tasks, order: bytes) -> None:
+    """Let the start that hangs have its order."""
+    Path(tasks.files.order).write_bytes(order)
+
+
+def test_a_task_that_was_told_to_end_before_it_began_runs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "output").touch()
+    tasks = Tasks(tmp_path, "touch ran", output=tmp_path / "output")
+    order = hung(tasks)
+    with tasks.start() as start:
+        until(lambda: Path(tasks.files.claim).exists(), "the claim")
+        start.terminate()
+        go_on(tasks, order)
+        assert start.wait(30) == 143
+    assert ((tmp_path / "ran").exists(), (tmp_path / "output").exists()) == (False, True)
+    assert tasks.result() is None
+
+
+def test_a_start_that_was_cut_off_takes_nothing_away_from_the_one_that_has_finished(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "echo run >> runs; echo made > output", output=tmp_path / "output")
+    order = hung(tasks)
+    with tasks.start() as late:
+        until(lambda: Path(tasks.files.claim).exists(), "the claim")
+        line = os.open(tasks.files.order, os.O_RDWR)
+        Path(tasks.files.order).unlink()
+        Path(tasks.files.order).write_bytes(order)
+        assert tasks.run().ok
+        os.write(line, order)
+        os.close(line)
+        assert late.wait(30) == 0
+    assert (tmp_path / "output").read_text() == "made\n"
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_what_a_start_that_lost_its_claim_prints_does_not_end_the_valid_one(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "echo >> runs; n=$(wc -l < runs); until [ -e go.$n ]; do sleep 0.02; done; echo start $n")
+    printed, runs = Path(tasks.files.stream("stdout")), tmp_path / "runs"
+    with tasks.start() as first:
+        until(runs.exists, "the first start")
+        with tasks.start() as second:
+            until(lambda: runs.read_text() == "\n\n", "the second start")
+            # As the first one, just before it sees that it is no longer wanted.
+            printed.write_text("start 1\n")
+            (tmp_path / "go.2").touch()
+            assert second.wait(30) == 0
+            assert first.wait(30) == 0
+    result = tasks.result()
+    assert result is not None
+    assert (result.ok, result.stdout.kept, printed.read_text()) == (True, b"start 2\n", "start 2\n")
+
+
+def test_the_first_result_of_a_task_stays(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "touch ran; until [ -e go ]; do sleep 0.02; done; exit 3")
+    with tasks.start() as start:
+        until((tmp_path / "ran").exists, "the start")
+        other = Tasks(tmp_path / "other", "exit 0", cwd=tmp_path)
+        assert other.run().ok
+        Path(other.files.result).rename(tasks.files.result)
+        (tmp_path / "go").touch()
+        assert start.wait(30) == 3
+    result = tasks.result()
+    assert result is not None
+    assert result.ok
+    assert sorted(path.name for path in tasks.spool.root.iterdir() if ".0" in path.name) == []
+
+
+def test_a_name_in_the_environment_that_is_none_is_told_and_not_taken_for_a_kill(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path, "true")
+    with subprocess.Popen(
+        ["/usr/bin/env", "-i", "SLURM_ARRAY_TASK_ID=0", "=odd", *task_argv(tasks.spool)], stderr=subprocess.DEVNULL
+    ) as start:
+        start.wait(30)
+    result = tasks.result()
+    assert result is not None
+    assert (result.ended, result.detail) == (
+        Ended.NOT_STARTED,
+        "the program /bin/sh can't be executed: Invalid argument",
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"(\xff\xff\xff\x7f", marshal.dumps([1]), b"logist task 1 00000005\n["])
+def test_a_result_that_logist_did_not_write_is_told_with_what_to_do(tmp_path: Path, data: bytes) -> None:
+    tasks = Tasks(tmp_path, "true")
+    Path(tasks.files.result).write_bytes(data)
+    with pytest.raises(InvalidFile, match="not what this release of Logist writes there") as told:
+        tasks.result()
+    assert f"remove {tasks.spool.root}" in str(told.value.hint)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_command_that_became_another_user_s_and_can_not_be_ended_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    line = "exec setpriv --reuid 65534 --clear-groups sleep 6"
+    tasks = Tasks(tmp_path, line, timeout=1.0)
+    powerless = ["setpriv", "--bounding-set", "-kill", "--inh-caps", "-kill", *task_argv(tasks.spool)]
+    with subprocess.Popen(powerless, env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"}) as start:
+        assert start.wait(30) == 1
+    result = tasks.result()
+    assert result is not None
+    assert result.ended is Ended.TIMED_OUT
+    assert "processes of another user could not be ended" in result.detail

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from logist.execution import CommandResult, Ended, StreamResult
+from logist.execution.bare.tree import exit_code
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP})
 
@@ -44,10 +45,13 @@ class Ran(NamedTuple):
             why = self._why_not(told["failed"], told["errno"])
             missing = told["failed"] == "exec" and told["errno"] in _MISSING
             return self._ended(Ended.NOT_STARTED, None, detail=why, program_missing=missing)
-        code, number = _exit_code(told["status"])
+        status = told["status"]
+        code, number = (None, 0) if status is None else (exit_code(status), _signal(status))
         if self.stop is not None and told["stopped"]:
             ended, why = self.stop
             return self._ended(Ended(ended), code, signal=number, detail=why)
+        if code is None:
+            return self._ended(Ended.LOST, None, detail="it could not be ended")
         return self._ended(Ended.EXITED, code, signal=number, detail=_signal_name(number))
 
     def _ended(self, ended: Ended, exit_code: int | None, **more: Any) -> CommandResult:
@@ -69,10 +73,9 @@ class Ran(NamedTuple):
         return f"the program {self.program} can't be executed: {reason}"
 
 
-def _exit_code(status: int) -> tuple[int, int]:
-    """The exit code as a shell would give it, and the signal, 0 for none."""
-    code = os.waitstatus_to_exitcode(status)
-    return (128 - code, -code) if code < 0 else (code, 0)
+def _signal(status: int) -> int:
+    """The signal that ended the process, 0 for none."""
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def _signal_name(number: int) -> str:

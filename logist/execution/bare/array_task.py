@@ -11,8 +11,21 @@ import os
 import sys
 import time
 
-from .task_files import CLOSED, FORMAT, TaskFiles, claim, claimed_by, write_all, write_beside
-from .tree import GRACE, KILL_PACE, NOTHING, Line, NotRunError, Tree, adopt_orphans, leave, oversee, prepare, spawn
+from .task_files import CLOSED, TaskFiles, claim, claimed_by, create, packed, unpacked, write_all, write_beside
+from .tree import (
+    GRACE,
+    KILL_PACE,
+    NOTHING,
+    Line,
+    NotRunError,
+    Tree,
+    adopt_orphans,
+    exit_code,
+    leave,
+    oversee,
+    prepare,
+    spawn,
+)
 from .watch import Ends, Stream, Watch
 
 TYPE_CHECKING = False
@@ -20,6 +33,8 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Mapping
     from typing import Any, NoReturn
+
+    from .task_files import Ending, Order
 else:
     # See `tree`.
     import _signal as signal
@@ -38,12 +53,17 @@ def main() -> NoReturn:
     code = 1
     try:
         code = run_task(TaskFiles(sys.argv[-1], int(os.environ["SLURM_ARRAY_TASK_ID"])), os.environb)
-    except (OSError, ValueError) as error:
-        # The task's log.
-        sys.stderr.write(f"{error}\n")
-    sys.stderr.flush()
+    except OSError as error:
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ValueError as error:
+        _say(str(error))
     # Python's own way out takes everything apart first.
     os._exit(code)
+
+
+def _say(words: str) -> None:
+    """Tell it in the task's log."""
+    os.write(2, os.fsencode(f"{words}\n"))
 
 
 class StopFlag:
@@ -74,16 +94,23 @@ def run_task(files: TaskFiles, environ: Mapping[bytes, bytes]) -> int:
         return 0
     guard = _Guard(files, stop)
     claim(files, guard.owner)
-    if os.path.exists(files.given_up):
+    order = _read_order(files.order)
+    # After all that may have taken its time: what comes now takes away what another start may have made.
+    if os.path.exists(files.given_up) or os.path.exists(files.result) or guard.is_lost():
         return 0
+    if stop.is_set:
+        return 128 + signal.SIGTERM
     # An earlier start's: this one has not been stopped.
     _remove(files.stopped)
-    ran = _run(files, environ, guard)
-    ended, code = time.monotonic(), _exit_code(ran)
+    problem = _remove_output(order["output"])
+    ending: Ending = {"problem": problem} if problem else _run(order, files, environ, guard)
+    ended = time.monotonic()
     if guard.is_lost():
         return 0
-    result = write_beside(files.result, marshal.dumps(ran, FORMAT))
-    if stop.is_set_by(ended + _STRAGGLE[code != 0]):
+    result = write_beside(files.result, packed(ending))
+    code = _exit_code(ending)
+    has_finished = code == 0 and ending["stop"] is None
+    if stop.is_set_by(ended + _STRAGGLE[not has_finished]):
         # Whatever its exit code: one that cleans up when it is told to end may leave with 0.
         os.replace(result, files.stopped)
         return 128 + signal.SIGTERM
@@ -101,11 +128,10 @@ def _publish(written: str, path: str) -> None:
         os.unlink(written)
 
 
-def _exit_code(ran: dict[str, Any]) -> int:
-    if "status" not in (ran["told"] or {}):
-        return 1
-    code = os.waitstatus_to_exitcode(ran["told"]["status"])
-    return 128 - code if code < 0 else code
+def _exit_code(ending: Ending) -> int:
+    """The command's; 1 where there is none."""
+    status = (ending.get("told") or {}).get("status")
+    return 1 if status is None else exit_code(status)
 
 
 class _Guard:
@@ -135,28 +161,47 @@ class _Guard:
 class _Printed:
     """What one stream of the command carries: its ends, and the first `limit` bytes for the submitter to follow."""
 
-    def __init__(self, path: str, limit: int) -> None:
+    def __init__(self, path: str, limit: int, guard: _Guard) -> None:
         self.ends = Ends(limit)
         self._path = path
         self._left = limit
+        self._guard = guard
         self._fd: int | None = None
-        try:
-            # Another start's. Neither emptied nor removed: who follows it has to see that it is another file, and the
-            # number of a file that is gone is given again.
-            os.replace(path, f"{path}.before")
-        except FileNotFoundError:
-            return
+        self._set_aside()
 
     def take(self, data: bytes) -> None:
-        """More of it has come."""
+        """More of it has come. Raises OSError."""
         self.ends.take(data)
         part = data[: self._left]
         if not part:
             return
+        self._fd = self._open() if self._fd is None else self._fd
         if self._fd is None:
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._left = 0
+            return
         self._left -= len(part)
-        write_all(self._fd, part)
+        try:
+            write_all(self._fd, part)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
+
+    def _open(self) -> int | None:
+        """The file; None: it is another start's by now."""
+        while not self._guard.is_lost():
+            try:
+                return create(self._path)
+            except FileExistsError:
+                # A start that has lost its claim made it before it saw that.
+                self._set_aside()
+        return None
+
+    def _set_aside(self) -> None:
+        try:
+            # Another start's. Neither emptied nor removed: who follows it has to see that it is another file, and the
+            # number of a file that is gone is given again.
+            os.replace(self._path, f"{self._path}.before")
+        except FileNotFoundError:
+            return
 
 
 class _Warden:
@@ -186,6 +231,7 @@ class _Warden:
         try:
             return dict(marshal.loads(b"".join(parts)))
         except (EOFError, ValueError, TypeError):
+            # Nothing, or half of it.
             return {}
 
     def sweep(self) -> int:
@@ -196,46 +242,57 @@ class _Warden:
         return tree.killed
 
 
-def _run(files: TaskFiles, environ: Mapping[bytes, bytes], guard: _Guard) -> dict[str, Any]:
-    """Run the command; how it ended, as the submitter reads it."""
-    order = _read_order(files.order)
-    streams = {name: _Printed(files.stream(name), order["log_limit"]) for name in ("stdout", "stderr")}
-    if order["one_stream"]:
-        del streams["stderr"]
-    ran: dict[str, Any] = {"cwd": order["cwd"], "program": order["argv"][0], "told": None, "stop": None}
-    problem = _not_removed(order["output"])
-    if problem:
-        return {**ran, "problem": problem}
+def _run(order: Order, files: TaskFiles, environ: Mapping[bytes, bytes], guard: _Guard) -> Ending:
+    """Run the command to its end. Raises OSError; nothing of it lives then."""
+    names = ("stdout",) if order["one_stream"] else ("stdout", "stderr")
+    printed = {name: _Printed(files.stream(name), order["log_limit"], guard) for name in ("stdout", "stderr")}
     # A warden that is killed leaves what it had to us.
     adopt_orphans()
-    ends = [os.pipe() for _ in streams]
-    warden = _start_warden(order, node_environment(order["env"], environ), [writer for _, writer in ends])
+    pipes = [os.pipe() for _ in names]
+    warden = _start_warden(order, node_environment(order["env"], environ), [writer for _, writer in pipes])
     watch = Watch(order["timeout"], order["idle_timeout"], guard.why_stop)
-    readers = [Stream(reader, printed.take) for (reader, _), printed in zip(ends, streams.values(), strict=True)]
-    for reader, writer in ends:
+    streams = [Stream(reader, printed[name].take) for name, (reader, _) in zip(names, pipes, strict=True)]
+    for reader, writer in pipes:
         os.close(writer)
         os.set_blocking(reader, False)
+    told: dict[str, Any] = {}
+    killed = 0
     try:
-        ran["told"] = watch.until_told(warden, readers) or None
-        for stream in readers:
+        told = watch.until_told(warden, streams)
+        for stream in streams:
             stream.drain()
     finally:
-        # Nothing is left of it where all went well.
-        ran["killed"] = 0 if ran["told"] else warden.sweep()
-    carried = {name: printed.ends.carried() for name, printed in streams.items()}
-    return {**ran, **carried, "stop": watch.stop, "duration": time.monotonic() - watch.began}
+        # It has ended all that was below it, unless it was killed or something went wrong.
+        if "status" not in told:
+            killed = warden.sweep()
+    if "problem" in told:
+        return {"problem": told["problem"]}
+    ending: Ending = {
+        "cwd": order["cwd"],
+        "program": order["argv"][0],
+        "duration": time.monotonic() - watch.began,
+        "stop": watch.stop,
+        "told": told or None,
+        "killed": killed,
+        "stdout": printed["stdout"].ends.carried(),
+    }
+    if not order["one_stream"]:
+        ending["stderr"] = printed["stderr"].ends.carried()
+    return ending
 
 
-def _read_order(path: str) -> dict[str, Any]:
+def _read_order(path: str) -> Order:
     with open(path, "rb") as file:
-        try:
-            return dict(marshal.load(file))
-        except (ValueError, EOFError, TypeError) as error:
-            raise ValueError(f"{path} is not what Logist wrote there") from error
+        data = file.read()
+    try:
+        order: Order = unpacked(data)
+    except (ValueError, EOFError, TypeError) as error:
+        raise ValueError(f"{path} is not what this release of Logist writes there") from error
+    return order
 
 
-def _not_removed(output: bytes | None) -> str:
-    """What is wrong where a file that an earlier start may have left half of can't be removed."""
+def _remove_output(output: bytes | None) -> str:
+    """Remove what an earlier start may have left half of; what is wrong where that can't be done."""
     if output is None:
         return ""
     try:
@@ -258,17 +315,17 @@ def node_environment(submitted: Mapping[bytes, bytes], node: Mapping[bytes, byte
     return {**submitted, **said}
 
 
-def _start_warden(order: dict[str, Any], env: dict[bytes, bytes], outputs: list[int]) -> _Warden:
+def _start_warden(order: Order, env: dict[bytes, bytes], outputs: list[int]) -> _Warden:
     """Fork the process that starts the command and watches it: it lets nothing of it live on when we are killed."""
     orders, our_orders = os.pipe()
     our_answers, answers = os.pipe()
-    stdin = NOTHING if order["stdin"] is None else _input(order["stdin"])
+    stdin = _input(order["stdin"]) if order["stdin"] else NOTHING
     pid = os.fork()
     if pid == 0:
         try:
             leave((orders, answers, stdin, *outputs))
             told = _watch_over(order, env, orders, [stdin, outputs[0], outputs[-1]])
-            write_all(answers, marshal.dumps(told, FORMAT))
+            write_all(answers, marshal.dumps(told))
         finally:
             os._exit(0)
     os.close(orders)
@@ -277,17 +334,22 @@ def _start_warden(order: dict[str, Any], env: dict[bytes, bytes], outputs: list[
 
 
 def _input(data: bytes) -> int:
-    fd = os.memfd_create("input")
+    """A file that a command reads the data from, and that has no name."""
+    path = f"{os.environ.get('TMPDIR') or '/tmp'}/logist-{os.urandom(8).hex()}"
+    fd = create(path)
+    os.unlink(path)
     write_all(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
-def _watch_over(order: dict[str, Any], env: dict[bytes, bytes], orders: int, fds: list[int]) -> dict[str, Any]:
-    prepare()
-    adopt_orphans()
-    line = Line(orders)
+def _watch_over(order: Order, env: dict[bytes, bytes], orders: int, fds: list[int]) -> dict[str, Any]:
     try:
-        return oversee(line, Tree(spawn(order, env, fds)), None, GRACE)
+        prepare()
+        adopt_orphans()
+        line = Line(orders)
+        return oversee(line, Tree(spawn(order["argv"], order["cwd"], env, fds)), None, GRACE)
     except NotRunError as error:
         return {"failed": error.stage, "errno": error.errno}
+    except OSError as error:
+        return {"problem": f"the process that watches commands failed: {error}"}

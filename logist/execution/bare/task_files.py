@@ -1,17 +1,56 @@
 """The files of one task of an array, in a folder that the submitter and the nodes share.
 
 All that the two tell each other is here; Slurm only starts and stops tasks. A file is there whole or not at all, apart
-from what a command prints. What is in them is `marshal`, which every Python has built in.
+from what a command prints. What is in an order and in a result is `marshal`, which every Python has built in.
 """
 
 from __future__ import annotations
 
+import marshal
 import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypedDict
+
+    class Order(TypedDict):
+        """What a node does for a task: remove `output`, then run a command. `mark` and `inputs` say what it is for."""
+
+        mark: str
+        inputs: dict[str, str]
+        output: bytes | None
+        cwd: bytes
+        argv: list[bytes]
+        env: dict[bytes, bytes]
+        stdin: bytes | None
+        timeout: float | None
+        idle_timeout: float | None
+        one_stream: bool
+        log_limit: int
+
+    class Ending(TypedDict, total=False):
+        """How a command ended: either `problem`, why it was not started, or all else, for `Ran` of `endings.py`."""
+
+        problem: str
+        cwd: bytes
+        program: bytes
+        duration: float
+        #: Why it was told to stop.
+        stop: tuple[str, str] | None
+        #: What its warden told; None: that was killed, and `killed` processes of the command after it.
+        told: dict[str, Any] | None
+        killed: int
+        #: As `Ends.carried` says it; `stderr` is missing where both are one.
+        stdout: tuple[int, str, bytes, bytes]
+        stderr: tuple[int, str, bytes, bytes]
+
 
 #: In a task's claim: nobody may run its command any more, and whoever does has to stop.
 CLOSED = "closed"
+#: What orders and results begin with, before their length: another release, or somebody else, wrote what doesn't.
+_MAGIC = b"logist task 1 "
 #: The version of `marshal` that is written: what Python 3.4 and all later ones read.
-FORMAT = 4
+_FORMAT = 4
 
 
 class TaskFiles:
@@ -39,6 +78,20 @@ class TaskFiles:
         return f"{self._begin}{name}"
 
 
+def packed(value: Any) -> bytes:
+    """What a file holds: an `Order` or an `Ending`."""
+    body = marshal.dumps(value, _FORMAT)
+    return b"%b%08x\n%b" % (_MAGIC, len(body), body)
+
+
+def unpacked(data: bytes) -> Any:
+    """What was packed into `data`. Raises ValueError."""
+    head, _, body = data.partition(b"\n")
+    if head != b"%b%08x" % (_MAGIC, len(body)):
+        raise ValueError("this release of Logist did not write that")
+    return marshal.loads(body)
+
+
 def claim(files: TaskFiles, owner: str) -> None:
     """Only `owner` may run the task from now on. Raises OSError."""
     # Nothing is synced: when the machine stops, so does who has the claim.
@@ -55,20 +108,28 @@ def claimed_by(files: TaskFiles) -> str:
 
 
 def write_beside(path: str, data: bytes, *, sync: bool = True) -> str:
-    """Write a new file that only its owner may read, to be put at `path`; its name. Raises OSError."""
+    """Write a new file that only its owner may read, to be put at `path`; its name. Raises OSError, of `path`."""
     folder, name = os.path.split(path)
     unnamed = f"{folder}/.{name}.{os.urandom(8).hex()}"
-    fd = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        write_all(fd, data)
-        if sync:
-            os.fsync(fd)
-    except OSError:
-        os.unlink(unnamed)
-        raise
-    finally:
-        os.close(fd)
+        fd = create(unnamed)
+        try:
+            write_all(fd, data)
+            if sync:
+                os.fsync(fd)
+        except OSError:
+            os.unlink(unnamed)
+            raise
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
     return unnamed
+
+
+def create(path: str) -> int:
+    """A new file that only its owner may read, open. Raises OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -258,6 +258,12 @@ class Line:
                 self._poll.unregister(self._runner)
 
 
+def exit_code(status: int) -> int:
+    """The exit code as a shell would give it."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
 class NotRunError(Exception):
     """The command could not be executed: where it went wrong, and the system's number for why."""
 
@@ -267,14 +273,13 @@ class NotRunError(Exception):
         self.errno = number
 
 
-def spawn(request: dict[str, Any], env: dict[bytes, bytes], fds: list[int]) -> int:
+def spawn(argv: list[bytes], cwd: bytes, env: dict[bytes, bytes], fds: list[int]) -> int:
     """Start the command at once, without a barrier; its process id. Raises NotRunError.
 
     A fork of this interpreter takes longer than most short commands; the system's own spawn does not copy it.
     """
-    argv: list[bytes] = request["argv"]
     try:
-        os.chdir(request["cwd"])
+        os.chdir(cwd)
     except OSError as error:
         raise NotRunError("cwd", error.errno) from error
     for fd in fds[3:]:
@@ -295,6 +300,9 @@ def spawn(request: dict[str, Any], env: dict[bytes, bytes], fds: list[int]) -> i
     except OSError as error:
         stage = "fork" if error.errno in (errno.EAGAIN, errno.ENOMEM) else "exec"
         raise NotRunError(stage, error.errno) from error
+    except ValueError as error:
+        # A name in the environment that is none.
+        raise NotRunError("exec", errno.EINVAL) from error
     finally:
         # The work folder is not ours to keep busy.
         os.chdir("/")

@@ -142,7 +142,7 @@ def run_command(link: Link, request: dict[str, Any], env: dict[bytes, bytes], fd
     """Run one command to its end and everything below it; says how it ended."""
     if LINUX and not request["held"]:
         try:
-            return oversee(link, Tree(spawn(request, env, fds)), None, float(request["grace"]))
+            return oversee(link, Tree(spawn(request["argv"], request["cwd"], env, fds)), None, float(request["grace"]))
         except NotRunError as error:
             return {"failed": error.stage, "errno": error.errno}
     ours, theirs = socket.socketpair()

@@ -25,9 +25,9 @@ from logist.execution import (
     Ended,
     OutputSink,
     StartedHook,
-    bare,
 )
 from logist.execution.adapters import AdapterOptions, refuse_unknown
+from logist.execution.bare import array_task
 from logist.execution.local import unrunnable
 from logist.execution.slurm.client import ArrayOrder, ArrayView, ControllerAway, SlurmClient, TaskView
 from logist.execution.slurm.follow import Follower
@@ -396,7 +396,7 @@ def _script(spool: Spool) -> str:
 def task_argv(spool: Spool) -> tuple[str, ...]:
     """What runs a task of the array, whose number `SLURM_ARRAY_TASK_ID` tells."""
     # It needs nothing but Python and its own package: not to look for more makes it begin sooner.
-    return (sys.executable, "-I", "-S", "-c", _RUN_TASK, str(Path(bare.__file__).parents[1]), str(spool.root))
+    return (sys.executable, "-I", "-S", "-c", _RUN_TASK, str(Path(array_task.__file__).parents[1]), str(spool.root))
 
 
 def _key(command: Command) -> str:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-import marshal
 import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from logist.durable import replace_file, storage_failed, to_json
 from logist.errors import InvalidFile, UsageProblem
 from logist.execution import BatchItem, CommandResult, Ended
 from logist.execution._streams import carried
 from logist.execution.bare import task_files
-from logist.execution.bare.task_files import CLOSED, FORMAT, TaskFiles
+from logist.execution.bare.task_files import CLOSED, TaskFiles
 from logist.execution.endings import Ran
 from logist.execution.shipping import pack_command
+
+if TYPE_CHECKING:
+    from logist.execution.bare.task_files import Ending, Order
 
 _PREFIX = "logist-"
 #: What reading something else raises.
@@ -134,7 +136,7 @@ def read_meaning(spool: Spool, index: int) -> Meaning:
     """What a task was submitted for. Raises InvalidFile, StorageFailed."""
     path = Path(spool.task(index).order)
     try:
-        order = marshal.loads(path.read_bytes())
+        order: Order = task_files.unpacked(path.read_bytes())
         return Meaning(order["mark"], order["inputs"])
     except OSError as error:
         raise storage_failed("read", path, error) from error
@@ -173,29 +175,29 @@ def give_up(files: TaskFiles) -> None:
 def read_result(path: Path) -> CommandResult | None:
     """A result; None when it is not there. Raises StorageFailed, InvalidFile."""
     try:
-        return _result(marshal.loads(path.read_bytes()))
+        return _result(task_files.unpacked(path.read_bytes()))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise storage_failed("read", path, error) from error
     except _GARBLED as error:
-        raise InvalidFile(f"{path} is not what Logist wrote there", "run again") from error
+        raise _meddled(Spool(path.parent), path) from error
 
 
-def _result(fields: dict[str, Any]) -> CommandResult:
-    if problem := fields.get("problem"):
+def _result(ending: Ending) -> CommandResult:
+    if problem := ending.get("problem"):
         return CommandResult(Ended.NOT_STARTED, None, 0.0, detail=problem)
-    out, err = (carried(*fields.get(name, _NOTHING)) for name in ("stdout", "stderr"))
-    cwd, program = (os.fsdecode(fields[name]) for name in ("cwd", "program"))
-    ran = Ran(Path(cwd), program, fields["duration"], out, err, fields["stop"])
-    return ran.lost(fields["killed"]) if fields["told"] is None else ran.result(fields["told"])
+    out, err = carried(*ending["stdout"]), carried(*ending.get("stderr", _NOTHING))
+    cwd, program = os.fsdecode(ending["cwd"]), os.fsdecode(ending["program"])
+    ran = Ran(Path(cwd), program, ending["duration"], out, err, ending["stop"])
+    return ran.lost(ending["killed"]) if ending["told"] is None else ran.result(ending["told"])
 
 
 def _write_order(path: str, item: BatchItem) -> None:
     """What a node does for one task: remove its output, then run its command."""
     command = item.command
     mark, inputs = meaning_of(item)
-    order = {
+    order: Order = {
         "mark": mark,
         "inputs": dict(inputs),
         "output": None if item.output is None else os.fsencode(item.output),
@@ -208,11 +210,11 @@ def _write_order(path: str, item: BatchItem) -> None:
         "one_stream": command.one_stream,
         "log_limit": command.log_limit,
     }
-    Path(task_files.write_beside(path, marshal.dumps(order, FORMAT))).replace(path)
+    Path(task_files.write_beside(path, task_files.packed(order))).replace(path)
 
 
 def _meddled(spool: Spool, path: Path) -> InvalidFile:
     return InvalidFile(
-        f"{path} is not what Logist wrote there",
+        f"{path} is not what this release of Logist writes there",
         f"cancel the job (scancel --name={spool.name}), remove {spool.root}, then run again",
     )
