@@ -23,6 +23,8 @@ class Later(NamedTuple):
     by_provider: bool
     #: Seconds that it asked for.
     after: float | None = None
+    #: Seconds for which the program had waited for it by itself.
+    waited: float = 0.0
 
 
 def ask_patiently(
@@ -35,10 +37,12 @@ def ask_patiently(
 ) -> Attempt:
     """`ask` until `later` says of an attempt that it stands; the last attempt when patience is over. In seconds.
 
-    A provider is waited for as long as it asks for, else with growing random pauses, for `max_wait` in all. Anything
-    else that could not run is tried a few times in a row, however often a provider was waited for before.
+    A provider is waited for as long as it asks for, else with growing random pauses, for `max_wait` in all; what the
+    program waited by itself counts too. Anything else that could not run is tried a few times in a row, however often a
+    provider was waited for before.
     `before_wait` is told each pause, `sleep` makes it.
     """
+    waited = 0.0
     backoff = wait_random_exponential(multiplier=BACKOFF_START, max=BACKOFF_LIMIT)
 
     def result_of(state: RetryCallState) -> Attempt:
@@ -51,7 +55,7 @@ def ask_patiently(
         return max(backoff(state), (wanted.after if wanted else None) or 0.0)
 
     def too_long(state: RetryCallState) -> bool:
-        return state.idle_for + state.upcoming_sleep > max_wait
+        return state.idle_for + waited + state.upcoming_sleep > max_wait
 
     def retrying(stop: Callable[[RetryCallState], bool], *, by_provider: bool) -> Retrying:
         def again(made: Attempt) -> bool:
@@ -69,5 +73,13 @@ def ask_patiently(
 
     until_it_ran = retrying(stop_after_attempt(TRANSIENT_ATTEMPTS), by_provider=False)
     until_it_answered = retrying(too_long, by_provider=True)
+
+    def ask_until_it_ran() -> Attempt:
+        nonlocal waited
+        made = until_it_ran(ask)
+        wanted = later(made)
+        waited += 0.0 if wanted is None else wanted.waited
+        return made
+
     # One within the other: each counts its own attempts and pauses.
-    return until_it_answered(lambda: until_it_ran(ask))
+    return until_it_answered(ask_until_it_ran)

@@ -15,17 +15,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from logist import decision, events
-from logist.agents.oneshot import Agent, Answer, Marking, Metered, OneshotRequest, Steered, Versioned
+from logist.agents.oneshot import Agent, Answer, Marking, OneshotRequest, Steered, Versioned
 from logist.agents.outcome import LATER, Outcome
 from logist.agents.reading import parse_reply
 from logist.durations import format_duration
 from logist.errors import InvalidFile, WorkspaceFailed
 from logist.execution import Command, CommandResult, Ended, StreamResult
+from logist.hearing import Hearing
 from logist.job_state import change
 from logist.models.history import AttemptFailure, Exited, Intent, OutputDigest, ProcessRecord, Started
 from logist.models.manifest import ReasonCode, Role, Verdict
 from logist.models.reply import Reply
-from logist.models.usage import UNTOLD, Usage, added
 from logist.patience import Later, ask_patiently
 from logist.plain_text import plain_text
 from logist.processes import ProcessIdentity, boot_id
@@ -55,6 +55,8 @@ class _Attempt:
     answer: Answer
     #: What it was told of an attempt before.
     told: Problem | None = None
+    #: It was stopped because a budget of money was used up.
+    overspent: bool = False
 
 
 def take_turn(session: Session) -> Exited:
@@ -140,14 +142,14 @@ def _waited_for(made: _Attempt, max_wait: float) -> _Attempt:
 
 def _overspent(session: Session, made: _Attempt) -> bool:
     """Whether a budget of money is used up once an attempt is counted that is not counted yet, or it was stopped so."""
-    return made.result.ended is Ended.CANCELED or decision.over_budget(session.manifest, made.answer.usage) is not None
+    return made.overspent or decision.over_budget(session.manifest, made.answer.usage) is not None
 
 
 def _later(made: _Attempt) -> Later | None:
     answer = made.answer
     if answer.kind != "transient":
         return None
-    return Later(by_provider=answer.outcome in LATER, after=answer.retry_after)
+    return Later(by_provider=answer.outcome in LATER, after=answer.retry_after, waited=answer.waited)
 
 
 def _resume_wait(session: Session, patience: float) -> float:
@@ -210,19 +212,7 @@ def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
             )
         )
 
-    meter = agent.meter(request.settings) if isinstance(agent, Metered) else None
-
-    def received(stream: str, data: bytes) -> None:
-        if meter is not None and stream == "stdout":
-            meter.feed(data)
-        session.emit(events.OutputReceived(job_id=session.job_id, step=request.step, stream=stream, data=data))
-
-    def used() -> Usage:
-        return Usage() if meter is None else meter.usage
-
-    def over_budget() -> str | None:
-        return None if meter is None else decision.over_budget(session.manifest, used())
-
+    hearing = Hearing(session, agent, request)
     with version_noticed(session, agent):
         result = session.runtime.adapter.run(
             command._replace(
@@ -230,24 +220,22 @@ def _ask_once(session: Session, problem: Problem | None) -> _Attempt:
                 stderr_log=command.stderr_log or request.step_dir / "stderr.log",
                 inherit=command.inherit or session.lease_fds,
             ),
-            cancel=lambda: session.stop_now() or over_budget(),
-            on_output=received,
+            cancel=hearing.stop,
+            on_output=hearing.receive,
             on_started=started,
         )
-    if result.ended is Ended.CANCELED and (session.stop_now() is not None or over_budget() is None):
-        usage = UNTOLD if meter is None and isinstance(agent, Metered) else used()
-        set_aside(session, "interrupted", result.detail or "stopped on request", duration=result.duration, usage=usage)
-        raise Interrupted(result.detail)
+    stopped_by = hearing.stopped_by(result)
+    if stopped_by == "operator":
+        why = session.stop_now() or result.detail
+        set_aside(session, "interrupted", why or "stopped on request", duration=result.duration, usage=hearing.used)
+        raise Interrupted(why)
     if result.survivors_killed:
         session.notice(f"{result.survivors_killed} process(es) outlived the {request.role} and were killed")
-    answer = _checked_against_workspace(session, request, _unbiased(_read(agent, request, result), biased))
-    if answer.usage in (Usage(), UNTOLD) and used() != Usage():
-        # It had no last word, but was heard while it ran.
-        answer = _heard(answer, used())
+    answer = _checked_against_workspace(session, request, _unbiased(hearing.read(result, stopped_by), biased))
     _keep_reply(request, answer)
     if answer.kind == "transient":
         put_back(session, keep_work(session, request.step, request.attempt))
-    return _Attempt(request, command, result, answer, problem)
+    return _Attempt(request, command, result, answer, problem, overspent=stopped_by == "budget")
 
 
 def _steered_by_the_work(session: Session, agent: Agent, role: Role) -> str | None:
@@ -269,25 +257,6 @@ def _unbiased(answer: Answer, biased: str | None) -> Answer:
         " look at that yourself, or let another agent judge"
     )
     return replace(answer, reply=None, kind="blocked", problem=problem)
-
-
-def _read(agent: Agent, request: OneshotRequest, result: CommandResult) -> Answer:
-    if result.ended is Ended.CANCELED:
-        # By its budget, which to its agent is a limit like any. What it did until then stays, is paid for, and is known
-        # to its session.
-        stopped = agent.read(request, result._replace(ended=Ended.TIMED_OUT))
-        return replace(stopped, reply=None, kind="blocked", problem=result.detail, outcome=Outcome.LIMIT)
-    if result.ended is Ended.LOST:
-        return Answer(reply=None, kind="transient", problem=result.detail or "the command was lost")
-    return agent.read(request, result)
-
-
-def _heard(answer: Answer, usage: Usage) -> Answer:
-    """The answer with what was heard of its use; a session that goes on tells that again, in the sum of all of it."""
-    session = answer.session
-    if session is not None:
-        session = session.model_copy(update={"usage": added((session.usage, usage))})
-    return replace(answer, usage=usage, session=session)
 
 
 def _record_intent(session: Session, agent: Agent, request: OneshotRequest) -> None:
@@ -485,7 +454,7 @@ def _describe(answer: Answer) -> str:
     is_refused = answer.kind == "blocked" or answer.outcome in LATER
     received = "" if is_refused else plain_text(answer.received).strip()
     problem = answer.problem or "it gave no usable answer"
-    return f"{problem}\nReceived:\n{received}" if received else problem
+    return f"{problem.removesuffix('.')}.\nReceived:\n{received}" if received else problem
 
 
 def _record_failure(session: Session, made: _Attempt, problem: Problem, *, retry_in: float | None) -> None:

@@ -1,8 +1,9 @@
 """A stand-in for an agent CLI in tests: prints what the test wrote for its turn, and notes how it was called.
 
 `python fake_claude.py` in a folder of its own: `turns/N.json` holds `{"events": [...], "exit_code": 0, "reply": {...}}`
-for its Nth call, the last one again and again; `calls.jsonl` gets the argv and the prompt of each call. `version` holds
-what `--version` prints. Without `-p` it is a terminal of its own.
+for its Nth call, the last one again and again; `calls.jsonl` gets the argv and the prompt of each call. Each line of a
+turn's `log` goes to standard error; the pipe `waits_for` is then read to its end. `version` holds what `--version`
+prints. Without `-p` or `run` it is a terminal of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def main() -> int:
     if "--version" in sys.argv:
         sys.stdout.write((FOLDER / "version").read_text(encoding="utf-8"))
         return 0
-    if "-p" not in sys.argv:
+    if "-p" not in sys.argv and "run" not in sys.argv:
         return chat()
     calls = FOLDER / "calls.jsonl"
     prompt = sys.stdin.read()
@@ -31,10 +32,15 @@ def main() -> int:
     turn = json.loads(written[min(number, len(written)) - 1].read_text(encoding="utf-8"))
     for name, content in turn.get("write", {}).items():
         Path(name).write_text(content, encoding="utf-8")
+    for line in turn.get("log", ()):
+        sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+    if "waits_for" in turn:
+        Path(turn["waits_for"]).read_bytes()
     if "reply" in turn:
         reply = {"token": os.environ["LOGIST_STEP_TOKEN"], "summary_for_supervisor": "done", **turn["reply"]}
         Path(os.environ["LOGIST_REPLY_FILE"]).write_text(json.dumps(reply), encoding="utf-8")
-    for event in turn["events"]:
+    for event in turn.get("events", ()):
         sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
     if turn.get("hangs"):

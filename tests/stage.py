@@ -32,7 +32,7 @@ def refused(status: int, text: str) -> dict[str, Any]:
 
 @dataclass
 class Stage:
-    """A program called `claude` that plays what a test wrote, and jobs in which it works."""
+    """A program, called `claude` by default, that plays what a test wrote, and jobs in which it works."""
 
     folder: Path
     jobs: Jobs
@@ -47,12 +47,12 @@ class Stage:
 
 
 @contextmanager
-def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str = "claude") -> Iterator[Stage]:
     """The program, first on PATH, and jobs in a folder beside it."""
     folder = tmp_path / "program"
     (folder / "turns").mkdir(parents=True)
     shutil.copy(Path(__file__).with_name("fake_claude.py"), folder)
-    program = folder / "claude"
+    program = folder / name
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{folder}/fake_claude.py" "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     (folder / "version").write_text("2.1.197 (Claude Code)\n", encoding="utf-8")

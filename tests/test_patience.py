@@ -59,3 +59,10 @@ def test_a_provider_that_asks_for_more_than_the_patience_is_not_waited_for_at_al
     asked = Asked(Later(by_provider=True, after=301.0))
     asked.patiently(max_wait=300.0)
     assert (asked.made, asked.pauses) == (1, [])
+
+
+def test_what_a_program_waited_by_itself_is_part_of_the_patience() -> None:
+    asked = Asked(Later(by_provider=True, waited=60.0))
+    asked.patiently(max_wait=300.0)
+    assert asked.made <= 5
+    assert sum(asked.pauses) <= 300.0 - 60.0 * (asked.made - 1)

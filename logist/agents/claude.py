@@ -7,6 +7,7 @@ import re
 from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
 from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_refusal, outcome_of_status
+from logist.agents.own_waits import Heard, Refusal
 from logist.models.manifest import Role
 from logist.models.usage import Counted, Usage
 
@@ -37,6 +38,7 @@ class Claude(Cli):
     fixed = (("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_MAX_RETRIES", "4"))
     resumes = True
     streams = True
+    tells_waits = True
     #: What was allowed for good in its own terminal, as in a chat.
     marks = (".claude/settings.local.json",)
 
@@ -88,6 +90,15 @@ class Claude(Cli):
         name = text_at(event, "message", "id") if event.get("type") == "assistant" else ""
         return (name, _usage(table_at(event, "message"))) if name else None
 
+    def hear(self, line: bytes) -> Heard:
+        """It tells each pause before it tries again."""
+        for event in json_lines(line):
+            if event.get("subtype") == "api_retry":
+                return Refusal(_tried_again(event), count_at(event, "error_status"), _pause(event))
+            if event.get("type") in ("assistant", "user"):
+                return "answered"
+        return None
+
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""
         return ("claude", "--resume", session)
@@ -111,8 +122,18 @@ def _without_result(output: CliOutput, events: list[Values]) -> Report:
     last = events[-1] if events else {}
     status = count_at(last, "error_status")
     if last.get("subtype") == "api_retry" and status is not None:
-        return Report(outcome_of_status(status), detail=f"it was still trying again after HTTP status {status}")
+        return Report(outcome_of_status(status), detail=_tried_again(last))
     return without_result(output, _GONE)
+
+
+def _tried_again(event: Values) -> str:
+    status = count_at(event, "error_status")
+    return f"it was still trying again after {'a lost connection' if status is None else f'HTTP status {status}'}"
+
+
+def _pause(event: Values) -> float:
+    """Seconds."""
+    return (number_at(event, "retry_delay_ms") or 0.0) / 1000
 
 
 def _outcome(result: Values, *, looks_only: bool) -> tuple[Outcome, str]:

@@ -23,7 +23,17 @@ from logist.agents.oneshot import (
     prompt_bytes,
     spell_command,
 )
-from logist.agents.outcome import BLOCKED, LATER, Outcome, Report, outcome_of_message, session_of, used_in
+from logist.agents.outcome import (
+    BLOCKED,
+    LATER,
+    Outcome,
+    Report,
+    outcome_of_message,
+    outcome_of_refusal,
+    session_of,
+    used_in,
+)
+from logist.agents.own_waits import Heard, OwnWait, Refusal
 from logist.agents.prices import with_price
 from logist.agents.reading import Reading, find_reply, read_reply_file
 from logist.agents.remedies import remedy
@@ -133,6 +143,8 @@ class Cli(ABC):
     resumes: bool = False
     #: Whether it tells while it runs what it uses: see `streamed`.
     streams: bool = False
+    #: Whether it tells while it runs that its provider refused it and that it tries again by itself: see `hear`.
+    tells_waits: bool = False
     #: Variables that are set for a supervisor besides: nothing that the worker left behind shall run in it.
     judging: tuple[tuple[str, str], ...] = ()
     #: Files and folders/ of a workspace that it runs, or takes settings from, all the same.
@@ -154,6 +166,10 @@ class Cli(ABC):
 
     def streamed(self, event: Values) -> tuple[str, Usage] | None:  # noqa: ARG002 - this one tells nothing
         """What one event of its output says was used, under a name by which a later one replaces it."""
+        return None
+
+    def hear(self, line: bytes) -> Heard:  # noqa: ARG002 - this one tells nothing
+        """What one line of its output, of either stream, says of its provider while it runs."""
         return None
 
     def chat(self, session: str) -> tuple[str, ...]:  # noqa: ARG002 - this one has none
@@ -236,6 +252,10 @@ class CliAgent:
         price = partial(with_price, model=_with_model(settings).model)
         return Meter(self.cli.streamed, price) if self.cli.streams else None
 
+    def own_wait(self) -> OwnWait | None:
+        """What hears that its program waits for a provider by itself, where the CLI tells that."""
+        return OwnWait(self.cli.hear) if self.cli.tells_waits else None
+
     def chat(self, settings: RoleSettings, session: str) -> tuple[str, ...]:
         """The command line by which a human takes the session over, as the role calls the CLI; empty: there is none."""
         settings, argv = _with_model(settings), self.cli.chat(session)
@@ -244,7 +264,18 @@ class CliAgent:
 
     def read(self, request: OneshotRequest, result: CommandResult) -> Answer:
         """The program's own account first; only when that is fine does a reply count: its file, else the final text."""
-        report = self._report(request, result)
+        return self._answer(request, result, self._report(request, result))
+
+    def read_waiting(self, request: OneshotRequest, result: CommandResult, refusal: Refusal) -> Answer:
+        """The answer where the program was stopped because it waited for its provider by itself, after `refusal`."""
+        outcome = outcome_of_refusal(refusal.status, refusal.said) or Outcome.SERVER
+        retry = "" if refusal.again_in is None else f"{refusal.again_in:.0f}"
+        stopped = self._report(request, result._replace(ended=Ended.TIMED_OUT))
+        return self._answer(
+            request, result, stopped._replace(outcome=outcome, text="", detail=refusal.said, retry=retry)
+        )
+
+    def _answer(self, request: OneshotRequest, result: CommandResult, report: Report) -> Answer:
         answer = _understood(request, result, report, login=self.cli.login, by_file=self.writes(request.role))
         usage = with_price(used_in(request.session, report), _with_model(request.settings).model)
         return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
@@ -16,11 +17,23 @@ from logist.agents.json_output import (
     text_at,
 )
 from logist.agents.outcome import Outcome, Report, outcome_of_message
+from logist.agents.own_waits import Heard, Refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 
 #: What it says of a session that has become longer than its model can read.
 _FULL = "Start a new thread"
+#: How long it waits for a provider stands in its log alone: of a stream with why, of a request without. The rest of the
+#: log is as it is without being asked for.
+_LOGS = "error,codex_core::responses_retry=warn,codex_otel.trace_safe[{retry.delay_ms}]=trace"
+#: A line of its log: what a tool printed stands in none.
+_LOGGED = r"^\d{4}-\d\d-\d\dT\S+ +[A-Z]+ .*?"
+#: `(1/5 in 3599.9s)`; pauses of less than a second are in milliseconds.
+_STREAM_RETRY = re.compile(
+    _LOGGED + r"\bresponses_retry: .{0,80}\(\d+/\d+ in (?P<amount>\d+(?:\.\d+)?)(?P<part>m|µ|n)?s\)"
+    r".*?sampling_error=(?P<said>.*)"
+)
+_REQUEST_RETRY = re.compile(_LOGGED + r'\bretry\.delay_ms=(\d{1,12}) retry\.layer="http"')
 
 
 class Codex(Cli):
@@ -32,7 +45,9 @@ class Codex(Cli):
     tested = ("0.169.",)
     prompt = "stdin"
     passes = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME")
+    fixed = (("RUST_LOG", _LOGS),)
     resumes = True
+    tells_waits = True
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """One `exec`. A worker may write in its workspace; a supervisor may only look."""
@@ -65,6 +80,16 @@ class Codex(Cli):
             cumulative=("input_tokens", "output_tokens", "cached_tokens"),
             session=session if session and _FULL not in detail else None,
         )
+
+    def hear(self, line: bytes) -> Heard:
+        """Its log tells each pause before it tries again."""
+        text = line.decode("utf-8", "replace")
+        if (stream := _STREAM_RETRY.match(text)) is not None:
+            return Refusal(stream["said"], again_in=0.0 if stream["part"] else float(stream["amount"]))
+        if (request := _REQUEST_RETRY.match(text)) is not None:
+            return Refusal("its provider does not take its request", again_in=float(request[1]) / 1000)
+        items = (table_at(event, "item") for event in json_lines(line))
+        return "answered" if any(item.get("type") not in (None, "error") for item in items) else None
 
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from logist.agents.cli import SIGNALLED, refused
 from logist.agents.configured_output import read_configured, read_figures
@@ -91,9 +92,10 @@ class ConfiguredAgent:
         # A relative path or a placeholder is only known in the workspace.
         relative = "/" in program and not program.startswith("/")
         if not relative and not PLACEHOLDER.search(program) and shutil.which(program) is None:
+            there = "/" in program and Path(program).is_file()
             raise AgentUnavailable(
-                f"the program {program} of the agent {self.name} was not found",
-                f"install it, or correct command in [agents.{self.name}]",
+                f"the program {program} of the agent {self.name} {'is not executable' if there else 'was not found'}",
+                f"{'chmod +x it' if there else 'install it'}, or correct command in [agents.{self.name}]",
             )
 
     def spell(self, request: OneshotRequest) -> Command:

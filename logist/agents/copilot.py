@@ -8,6 +8,7 @@ from pathlib import Path
 from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
 from logist.agents.json_output import Values, after_gap, count_at, json_lines, json_object, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_refusal
+from logist.agents.own_waits import Heard, Refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 
@@ -33,6 +34,7 @@ class Copilot(Cli):
     )
     fixed = (("COPILOT_AUTO_UPDATE", "false"),)
     resumes = True
+    tells_waits = True
     steered_by = (".github/hooks/", ".github/copilot/", ".copilot/", ".mcp.json", ".vscode/mcp.json")
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
@@ -67,6 +69,18 @@ class Copilot(Cli):
             session=text_at(results[-1], "sessionId") or None,
         )
 
+    def hear(self, line: bytes) -> Heard:
+        """It tells each call of its model that failed, and when it calls again, but not for how long it waits."""
+        for event in json_lines(line):
+            match event.get("type"):
+                case "model.call_failure":
+                    return _refusal(table_at(event, "data"))
+                case "model.call_start":
+                    return "begins"
+                case "assistant.message":
+                    return "answered"
+        return None
+
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""
         return ("copilot", f"--resume={session}")
@@ -89,6 +103,11 @@ def _outcome(result: Values, events: list[Values]) -> tuple[Outcome, str]:
     if any(not said.endswith(_LOOKING) for said in refused):
         return Outcome.PERMISSION_DENIED, f"it was not allowed to do all it tried: {refused[0]}"
     return Outcome.OK, ""
+
+
+def _refusal(failure: Values) -> Refusal:
+    status = count_at(failure, "statusCode")
+    return Refusal("a lost connection" if status is None else f"HTTP status {status}", status)
 
 
 def _final_text(events: Iterable[Values]) -> str:

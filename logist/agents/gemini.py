@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
-from logist.agents.json_output import Values, after_gap, count_at, json_lines, text_at
+from logist.agents.json_output import Values, after_gap, count_at, json_lines, json_object, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_refusal
+from logist.agents.own_waits import Heard, Refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 
 #: What its own exit codes mean, where it came to no result.
 _EXITS = {41: Outcome.AUTH, 53: Outcome.LIMIT}
+#: It tries again up to ten times, for minutes, with pauses of up to 40 seconds unless its provider asks for longer.
+_RETRYING = re.compile(
+    rb"^Attempt \d+ failed(?: with status (?P<status>\d{3})\. Retrying with backoff|: (?P<why>.*)\."
+    rb" Retrying after (?P<pause>\d{1,12})ms)\.\.\.(?P<error>.*)"
+)
 
 
 class Gemini(Cli):
@@ -30,6 +37,7 @@ class Gemini(Cli):
     #: Its launcher ignores SIGTERM, so there shall be none.
     fixed = (("GEMINI_CLI_NO_RELAUNCH", "true"),)
     resumes = True
+    tells_waits = True
     expands_names = True
     steered_by = (".gemini/", ".env")
 
@@ -63,9 +71,25 @@ class Gemini(Cli):
             session=session,
         )
 
+    def hear(self, line: bytes) -> Heard:
+        """It tells when it was refused, and at times how long it waits then."""
+        if (retrying := _RETRYING.match(line)) is not None:
+            return _refusal(retrying)
+        events = json_lines(line)
+        said = any(event.get("type") == "tool_use" or event.get("role") == "assistant" for event in events)
+        return "answered" if said else None
+
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""
         return ("gemini", "--resume", session)
+
+
+def _refusal(retrying: re.Match[bytes]) -> Refusal:
+    error, status = retrying["why"] or retrying["error"], retrying["status"]
+    _, brace, body = error.partition(b"{")
+    said = text_at(json_object(brace + body), "error", "message") or error.decode("utf-8", "replace").strip()
+    # Without a pause that it tells it asks again soon, and then tells of that.
+    return Refusal(said, int(status) if status else None, float(retrying["pause"] or 0) / 1000)
 
 
 def _without_result(output: CliOutput) -> Report:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from logist.agents.cli import Asked, Cli, CliOutput
-from logist.agents.json_output import json_lines, text_at
+from logist.agents.json_output import Values, count_at, json_lines, number_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
+from logist.agents.own_waits import Heard, Refusal
 from logist.plain_text import last_part, plain_text
 
 #: How its errors begin; what else stands on standard error is no sign of any.
@@ -24,6 +25,7 @@ class Kimi(Cli):
     prompt = "arg"
     passes = ("KIMI_API_KEY", "KIMI_BASE_URL", "KIMI_MODEL_NAME", "MOONSHOT_API_KEY")
     resumes = True
+    tells_waits = True
     steered_by = (".kimi-code/", ".kimi/", ".mcp.json")
     supervisor_writes = True
 
@@ -57,6 +59,20 @@ class Kimi(Cli):
         words = [text_at(event, "content") for event in events if event.get("role") == "assistant"]
         return Report(Outcome.OK, text=next((said for said in reversed(words) if said), ""), session=session)
 
+    def hear(self, line: bytes) -> Heard:
+        """It tells each pause before it tries again."""
+        for event in json_lines(line):
+            if event.get("type") == "turn.step.retrying":
+                return _refusal(event)
+            if event.get("role") in ("assistant", "tool"):
+                return "answered"
+        return None
+
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""
         return ("kimi", f"--session={session}")
+
+
+def _refusal(event: Values) -> Refusal:
+    said = text_at(event, "error_message") or text_at(event, "error_name")
+    return Refusal(said, count_at(event, "status_code"), (number_at(event, "delay_ms") or 0.0) / 1000)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from logist.agents.json_output import Values, json_lines
+from logist.agents.whole_lines import WholeLines
 from logist.models.usage import Usage, added, latest
 
 #: What one event says was used, under a name by which a later event replaces what it tells anew; None: nothing.
 Streamed = Callable[[Values], tuple[str, Usage] | None]
-#: Bytes of a line that is not whole yet; a longer one tells of no use.
-_LONGEST = 1 << 20
 
 
 class Meter:
@@ -19,21 +18,16 @@ class Meter:
     def __init__(self, streamed: Streamed, price: Callable[[Usage], Usage]) -> None:
         self._streamed = streamed
         self._price = price
-        self._rest = b""
+        self._lines = WholeLines()
         self._used: dict[str, Usage] = {}
 
     def feed(self, data: bytes) -> None:
         """Take the next part of the output."""
-        whole, newline, rest = data.rpartition(b"\n")
-        if not newline:
-            self._rest = (self._rest + rest)[-_LONGEST:]
-            return
-        for event in json_lines(self._rest + whole):
+        for event in json_lines(self._lines.take(data)):
             found = self._streamed(event)
             if found is not None:
                 name, used = found
                 self._used[name] = latest(self._used.get(name, Usage()), used)
-        self._rest = rest[-_LONGEST:]
 
     @property
     def usage(self) -> Usage:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from logist.agents.metering import Meter
 from logist.agents.outcome import Outcome
+from logist.agents.own_waits import OwnWait, Refusal
 from logist.environment import inherited, inside, passed_on
 from logist.execution import CancelCheck, Command, CommandResult
 from logist.models.manifest import Role, RoleSettings
@@ -88,6 +89,8 @@ class Answer:
     session: AgentSession | None = None
     #: Seconds until it is worth trying again, where that was said.
     retry_after: float | None = None
+    #: Seconds for which its program had waited for the provider by itself when it was stopped for that.
+    waited: float = 0.0
 
 
 class Agent(Protocol):
@@ -122,6 +125,19 @@ class Metered(Protocol):
 
     def meter(self, settings: RoleSettings) -> Meter | None:
         """What counts the use of one oneshot as its output comes; None where nothing is told."""
+        ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """An agent whose program waits for its provider by itself, and tells that while it runs."""
+
+    def own_wait(self) -> OwnWait | None:
+        """What hears that in the output of one oneshot as it comes; None where nothing is told."""
+        ...
+
+    def read_waiting(self, request: OneshotRequest, result: CommandResult, refusal: Refusal) -> Answer:
+        """What it came to where it was stopped for that, after `refusal`."""
         ...
 
 

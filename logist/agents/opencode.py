@@ -10,6 +10,7 @@ from datetime import datetime
 from logist.agents.cli import Asked, Cli, CliOutput, without_result
 from logist.agents.json_output import Values, after_gap, count_at, first_text, json_lines, number_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message, outcome_of_refusal
+from logist.agents.own_waits import Heard, Refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 from logist.plain_text import plain_text
@@ -22,7 +23,8 @@ _LOOKING = {"agent": {"plan": {"permission": _MAY}}}
 _REFUSED = ("The user has specified a rule which prevents", "The user rejected permission")
 #: What it counts as written by the model.
 _WRITTEN = ("output", "reasoning")
-#: While it waits to try a provider again, as long as that asks for, it prints no event: its log alone says why.
+#: While it waits to try a provider again, as long as that asks for, it prints no event: its log alone says why. For how
+#: long not even that says, and of a plugin that could, each run would first load packages.
 _LOGS = ("--print-logs", "--log-level", "ERROR")
 _LOG_LINE = re.compile(rb"^timestamp=\S+ level=.*\n?", re.MULTILINE)
 _LOG_VALUE = re.compile(r'([\w.]+)=("(?:[^"\\]|\\.)*"|\S*)')
@@ -48,6 +50,7 @@ class OpenCode(Cli):
     judging = (("OPENCODE_DISABLE_PROJECT_CONFIG", "true"),)
     resumes = True
     streams = True
+    tells_waits = True
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """One `run`. A worker may do what is not forbidden; a supervisor is the agent `plan`, who may only look."""
@@ -79,6 +82,15 @@ class OpenCode(Cli):
         """The use of a step that has ended."""
         name = text_at(event, "part", "id") if event.get("type") == "step_finish" else ""
         return (name, _usage([event])) if name else None
+
+    def hear(self, line: bytes) -> Heard:
+        """Its log tells of a refusal, an event that an answer begins. When a helper is asked again is not told."""
+        for logged in _log_lines(line):
+            if _is_of_the_work(logged) and logged.get("mode") == "primary":
+                return Refusal(_said(logged))
+        for event in json_lines(line):
+            return _heard(event)
+        return None
 
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""
@@ -126,11 +138,31 @@ def _never_begun(output: CliOutput) -> tuple[Outcome, str]:
 
 def _unanswered(events: list[Values], log: list[Values]) -> str:
     """What its provider said last, unless something came of another try; empty: nothing of the kind."""
-    # Its requests for a title are small, and are none of the work's.
-    failed = [line for line in log if line.get("message") == "stream error" and line.get("small") == "false"]
+    failed = [line for line in log if _is_of_the_work(line)]
     if not failed or _moment(failed[-1]) < max((number_at(event, "timestamp") or 0.0 for event in events), default=0.0):
         return ""
-    return text_at(failed[-1], "error.error").removeprefix("AI_APICallError: ")
+    return _said(failed[-1])
+
+
+def _is_of_the_work(line: Values) -> bool:
+    """Whether a line of its log tells that its provider failed it; its requests for a title are small."""
+    return line.get("message") == "stream error" and line.get("small") == "false"
+
+
+def _said(line: Values) -> str:
+    return text_at(line, "error.error").removeprefix("AI_APICallError: ")
+
+
+def _heard(event: Values) -> Heard:
+    match event.get("type"):
+        case "step_start":
+            return "begins"
+        case "step_finish" if text_at(event, "part", "reason") == "unknown" and not _usage([event]).output_tokens:
+            # As of a web page. It asks again at once, and for ever.
+            return Refusal("its provider answers without a word that it understands", again_in=0.0)
+        case "step_finish" | "text" | "tool_use" | "reasoning":
+            return "answered"
+    return None
 
 
 def _moment(line: Values) -> float:

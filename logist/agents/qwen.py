@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from logist.agents.cli import Asked, Cli, CliOutput, unknown_result, without_result
 from logist.agents.json_output import Values, count_at, first_text, json_lines, list_at, table_at, text_at
 from logist.agents.outcome import Outcome, Report, outcome_of_message
+from logist.agents.own_waits import Heard, Refusal
 from logist.models.manifest import Role
 from logist.models.usage import Usage
 from logist.plain_text import last_part
 
 #: Its exit codes for the limits that it can be given: turns, and time or tools. It prints no result then.
 _LIMITS = (53, 55)
+#: Where it is to go on for ever, it tells after 429 and 529 every half a minute that it waits, and how much longer.
+_WAITING = re.compile(rb"^\[qwen-code\] Waiting for API capacity\.\.\. .{0,40}retry in (\d{1,9})s")
+#: After other errors it first tries several times without a word.
+_RETRYING = re.compile(rb"^Retrying in (\d{1,9})s \(attempt \d+/\d+\): (.*)")
 
 
 class Qwen(Cli):
@@ -25,11 +32,12 @@ class Qwen(Cli):
         *("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY", "BAILIAN_CODING_PLAN_API_KEY"),
         *("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "GEMINI_API_KEY", "GOOGLE_API_KEY", "QWEN_HOME"),
     )
-    fixed = (("QWEN_CODE_SUPPRESS_YOLO_WARNING", "1"),)
+    fixed = (("QWEN_CODE_SUPPRESS_YOLO_WARNING", "1"), ("QWEN_CODE_UNATTENDED_RETRY", "1"))
     resumes = True
     expands_names = True
     steered_by = (".qwen/", ".env")
     streams = True
+    tells_waits = True
 
     def argv(self, asked: Asked) -> tuple[str, ...]:
         """A oneshot that reads its prompt from its input. A worker may do anything; a supervisor may only look."""
@@ -71,6 +79,14 @@ class Qwen(Cli):
         """The use that an answer of the model is told with; of each answer the last word counts."""
         name = text_at(event, "message", "id") if event.get("type") == "assistant" else ""
         return (name, _usage(table_at(event, "message", "usage"))) if name else None
+
+    def hear(self, line: bytes) -> Heard:
+        """It tells of the longer of its pauses."""
+        if (waiting := _WAITING.match(line)) is not None:
+            return Refusal("it waits for its provider, who has too many requests", 429, float(waiting[1]))
+        if (retrying := _RETRYING.match(line)) is not None:
+            return Refusal(retrying[2].decode("utf-8", "replace"), again_in=float(retrying[1]))
+        return "answered" if any(event.get("type") == "assistant" for event in json_lines(line)) else None
 
     def chat(self, session: str) -> tuple[str, ...]:
         """Its own terminal, in that session."""

@@ -44,12 +44,14 @@ from recorded import cli_called
 
 from logist import events
 from logist.agents import parse_role
+from logist.agents.own_waits import PATIENCE
 from logist.agents.versions import installed_version
 from logist.errors import ExitCode
 from logist.lifecycle import JobStatus
 from logist.models.history import AttemptFailed, Exited, Started
 from logist.models.manifest import Budget, JobManifest, ReasonCode, Role, RoleSettings, Verdict
 from logist.stop_requests import request as ask_of_run
+from logist.testing import FakeClock, MemoryReporter
 
 #: Read here: a test itself sees no LOGIST_* variables.
 REQUIRED = bool(os.environ.get("LOGIST_REQUIRE_AGENTS"))
@@ -341,6 +343,57 @@ def test_a_provider_that_is_busy_for_longer_is_waited_for(stage: Stage) -> None:
     assert manifest.spent.retries == 0
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_codex_that_was_told_to_wait_for_long_is_not_let_wait_by_itself(stage: Stage, status: int) -> None:
+    clock = stage.jobs.clock = stage.jobs.store.clock = FakeClock()
+    began = clock.now()
+    player = stage.player("codex", Fail(status, "slow down", retry_after="600"), stage.write(), DONE)
+    stage.jobs.create(worker=player, budget=NO_RETRIES)
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    [failed] = stage.failures()
+    assert (failed.kind, len(stage.provider.requests("codex"))) == ("transient", 3)
+    assert failed.retry_at is not None
+    assert 590 < (failed.retry_at - began).total_seconds() <= 600
+
+
+@dataclass
+class Hurried(MemoryReporter):
+    """Lets so much time go by whenever the program has said those words that Logist loses its patience with it."""
+
+    clock: FakeClock
+    words: bytes
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def emit(self, event: events.Event) -> None:
+        super().emit(event)
+        if isinstance(event, events.OutputReceived) and self.words in event.data:
+            self.clock.advance(PATIENCE)
+
+
+def hurry(stage: Stage, words: bytes) -> None:
+    """See `Hurried`."""
+    clock = stage.jobs.clock = stage.jobs.store.clock = FakeClock()
+    stage.jobs.reporter = Hurried(clock, words)
+
+
+def test_an_opencode_that_waits_for_its_provider_is_stopped_and_asked_again(stage: Stage) -> None:
+    hurry(stage, b"slow down")
+    player = stage.player("opencode", Fail(429, "slow down", retry_after="900"), stage.write(), DONE)
+    stage.jobs.create(worker=player, budget=NO_RETRIES)
+    stage.jobs.run_to(ExitCode.SUCCESS)
+    assert [(failure.kind, failure.detail) for failure in stage.failures()] == [("transient", "server: slow down")]
+
+
+def test_an_opencode_that_gets_nonsense_does_not_ask_for_ever(stage: Stage) -> None:
+    hurry(stage, b"unknown")
+    stage.jobs.create(worker=stage.player("opencode", Page(), max_wait=0.1), budget=NO_RETRIES)
+    reason = stage.escalated().reason
+    assert reason.code is ReasonCode.AGENT_FAILED
+    assert "server: its provider answers without a word that it understands" in reason.sentence
+
+
 @every_installed
 def test_an_answer_that_breaks_off_is_asked_for_again_by_the_program(stage: Stage, name: str) -> None:
     stage.jobs.create(worker=stage.player(name, Drop(), stage.write(), DONE))
@@ -368,14 +421,6 @@ def test_a_program_that_says_nothing_for_too_long_is_stopped(stage: Stage, name:
     assert stage.alive() == []
     # On a busy machine it may not even have come to ask.
     assert stage.provider.left.wait(10) or not stage.provider.hanging.is_set(), "it still waits for an answer"
-
-
-def test_an_opencode_that_waits_for_its_provider_is_stopped_with_what_that_said(stage: Stage) -> None:
-    busy = Fail(429, "slow down", retry_after="900")
-    stage.jobs.create(worker=stage.player("opencode", busy, idle_timeout=15.0), budget=NO_RETRIES)
-    manifest = stage.escalated()
-    assert manifest.reason.code is ReasonCode.AGENT_TIMEOUT
-    assert "by its own account: slow down" in manifest.reason.sentence
 
 
 @pytest.mark.parametrize(
