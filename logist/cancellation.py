@@ -45,6 +45,8 @@ def cancel_at_rest(paths: JobPaths, message: str, at: datetime) -> CancelOutcome
         journal = Journal(paths.history)
         journal.open_for_append(at_least=seq)
         try:
+            # Nothing may be added to a past that can't be read.
+            journal.verify()
             return _cancel(paths, journal, merge(manifest, journal.read_after(seq)), message, at)
         finally:
             journal.close()

@@ -17,6 +17,7 @@ import click
 
 from logist import __version__
 from logist.commands.invocation import Invocation
+from logist.commands.output import tell_drawn
 from logist.errors import ExitCode, LogistError
 
 if TYPE_CHECKING:
@@ -200,12 +201,23 @@ def main() -> NoReturn:
     """
     # Imports make many objects and hardly any garbage; to look for some takes a twentieth of `logist job status`.
     gc.set_threshold(100_000)
+    _open_closed_streams()
     code = run()
     for stream in (sys.stdout, sys.stderr):
         # A reader that has left is no news at this point.
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that was closed when we were started counts as /dev/null: the next file opened would be it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest descriptor that is free is the one that is missing. What we start inherits it.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def run(args: Sequence[str] | None = None) -> int:
@@ -221,6 +233,10 @@ def run(args: Sequence[str] | None = None) -> int:
         return int(ExitCode.INTERRUPTED)
     except Exception as fault:  # noqa: BLE001 - the outermost frame: recorded in a log file, told, exit code 1
         _show_traceback(invocation)
+        if isinstance(fault, OSError) and _is_of_printing(fault):
+            why = fault.strerror or str(fault)
+            _tell(f"the output can't be written: {why}", "look where standard output goes, and for room there")
+            return int(ExitCode.UNEXPECTED)
         _tell(f"unexpected {type(fault).__name__}: {fault}", _log_hint(invocation))
         return int(ExitCode.UNEXPECTED)
 
@@ -245,6 +261,13 @@ def _invoke(args: Sequence[str] | None, invocation: Invocation) -> int:
     except BrokenPipeError:
         return int(ExitCode.UNEXPECTED)
     return code if isinstance(code, int) else int(ExitCode.SUCCESS)
+
+
+def _is_of_printing(fault: OSError) -> bool:
+    """Whether stdout did not take what was printed: all of that goes through `click.echo`."""
+    import traceback
+
+    return any(frame.f_code is click.echo.__code__ for frame, _line in traceback.walk_tb(fault.__traceback__))
 
 
 def _usage_message(error: click.UsageError) -> str:
@@ -283,14 +306,14 @@ def _tell(message: str, hint: str) -> None:
     from logist.plain_text import plain_text
 
     for label, text in (("Error", message), ("Hint", hint)):
-        click.echo(f"{label}: {' '.join(plain_text(text).split())}", err=True)
+        tell_drawn(f"{label}: {' '.join(plain_text(text).split())}")
 
 
 def _show_traceback(invocation: Invocation) -> None:
     if invocation.debug:
         import traceback
 
-        click.echo(traceback.format_exc(), err=True)
+        tell_drawn(traceback.format_exc())
 
 
 def _log_hint(invocation: Invocation) -> str:

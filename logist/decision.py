@@ -63,7 +63,7 @@ def spent_budget(manifest: JobManifest) -> Reason | None:
     """Which budget is spent, checked before each step; None while all have something left."""
     limit, spent = manifest.budget, manifest.spent
     if limit.steps is not None and spent.steps >= limit.steps:
-        return Reason(code=ReasonCode.BUDGET_STEPS, sentence=f"all {limit.steps} steps of the budget are taken")
+        return Reason(code=ReasonCode.BUDGET_STEPS, sentence=_steps_taken(limit.steps))
     if limit.time is not None and spent.time >= limit.time:
         return Reason(
             code=ReasonCode.BUDGET_TIME,
@@ -78,6 +78,10 @@ def spent_budget(manifest: JobManifest) -> Reason | None:
             code=ReasonCode.BUDGET_COST, sentence=f"{spent.tokens} tokens are spent of a budget of {limit.tokens}"
         )
     return None
+
+
+def _steps_taken(limit: int) -> str:
+    return "the one step of the budget is taken" if limit == 1 else f"all {limit} steps of the budget are taken"
 
 
 def over_budget(manifest: JobManifest, usage: Usage) -> str | None:
@@ -250,9 +254,13 @@ def _again(after: JobManifest, outcome: StepOutcome, *, why: str, exhausted: Rea
         times = after.job.no_progress_limit
         return _escalate(after, ReasonCode.NO_PROGRESS, f"the same outcome {times} times in a row: {why}", role)
     if after.spent.retries >= after.budget.retries:
-        return _escalate(after, exhausted, f"all {after.budget.retries} retries are used; {why}", role)
+        return _escalate(after, exhausted, f"{_used_up(after.budget.retries)}; {why}", role)
     spent = after.spent.model_copy(update={"retries": after.spent.retries + 1})
     return _proceed(after.model_copy(update={"spent": spent}), why, role)
+
+
+def _used_up(retries: int) -> str:
+    return {0: "no retry is allowed", 1: "the one retry is used"}.get(retries, f"all {retries} retries are used")
 
 
 def _stands_still(after: JobManifest) -> bool:

@@ -21,7 +21,7 @@ def deliver_branch(
 ) -> str:
     """Fetch the work into a branch of the source repository (or of `to`) and return the branch's name.
 
-    Raises WrongState when the job is not a SUCCESS (unless `force`) or the branch holds other work, UsageProblem when
+    Raises WrongState when the job is not a SUCCESS (unless `force`) or the branch is there already, UsageProblem when
     there is no repository to deliver to or the name is no branch's, WorkspaceFailed when git refuses.
     """
     with _deliverable(runtime, job_id, force=force) as session:
@@ -85,7 +85,7 @@ def _check_free(target: Path, branch: str, manifest: JobManifest) -> None:
     )
     if held not in (None, manifest.head):
         raise WrongState(
-            f"{target} has a branch {branch} with other work",
+            f"{target} has a branch {branch} already, and it does not end with this job's work",
             f"deliver under another name: logist job deliver {manifest.id} --branch {branch}-2",
         )
 

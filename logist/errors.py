@@ -134,3 +134,9 @@ class StorageFailed(LogistError):
 
 class WorkspaceFailed(LogistError):
     """The workspace or its evidence repository could not be read or written."""
+
+
+class EvidenceDamaged(WorkspaceFailed):
+    """The evidence repository is missing, or not what it should be."""
+
+    exit_code = ExitCode.INVALID

@@ -144,8 +144,10 @@ class StopRequested(Event):
     why: str
     #: What is still brought to its end, unless it stops now.
     after: str = "this step"
-    #: Whether a request to pause asks for it, of this job alone; else the operator does, of the whole run.
+    #: Whether a request to pause asks for it, of this job alone; else the whole run is to stop.
     paused: bool = False
+    #: Tells what stops the run: a Ctrl-C, another signal, or the end of its time.
+    exit_code: ExitCode = ExitCode.INTERRUPTED
 
 
 @dataclass(frozen=True, kw_only=True)

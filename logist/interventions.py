@@ -13,18 +13,13 @@ from logist import decision
 from logist.agents import find_agent, parse_role
 from logist.configuration import define_roles
 from logist.errors import UsageProblem, WrongState
-from logist.job_processor import (
-    actor_of,
-    cancel,
-    clear_requests,
-    open_session,
-    take_hand_edits,
-)
+from logist.hand_edits import actor_of, take_hand_edits
+from logist.job_processor import cancel, clear_requests, open_session
 from logist.job_recovery import finish_restoring, recover
+from logist.job_report import possible_commands
 from logist.lifecycle import Trigger, allowed, fire
 from logist.models.history import Committed, Intent, Resolution, ResolutionKind, RoleChange, Transition
 from logist.models.manifest import Budget, JobManifest, Reason, ReasonCode, Role, RoleSettings, Spent, red_checks
-from logist.next_commands import next_command_lines
 from logist.processes import boot_id
 from logist.runtime import Interrupted, Runtime, Session, plain_message
 from logist.step_end import change_between
@@ -251,7 +246,7 @@ def _resting(runtime: Runtime, job_id: str, trigger: Trigger) -> Iterator[Sessio
         recover(session)
         manifest = session.manifest
         if trigger not in allowed(manifest.status):
-            commands = "; ".join(next_command_lines(manifest))
+            commands = "; ".join(possible_commands(session.runtime.store, manifest))
             raise WrongState(
                 f"job {manifest.id} is {manifest.status}: {trigger} is not possible", f"possible now: {commands}"
             )
@@ -351,7 +346,7 @@ def _manifest_at(session: Session, step: int) -> JobManifest:
             last = entry.record.step
         if last == step:
             return JobManifest.model_validate({**state, "seq": entry.seq})
-    raise UsageProblem(f"step {step} is not on record", f"the job's steps are 1 to {last}; 0 is its baseline")
+    raise UsageProblem(f"step {step} is not on record", f"{_which_steps(last)}; 0 is its baseline")
 
 
 def _manifest_before(session: Session, step: int) -> JobManifest:
@@ -367,7 +362,11 @@ def _manifest_before(session: Session, step: int) -> JobManifest:
             if last == step and before is not None:
                 return before
         state |= entry.record.change
-    raise UsageProblem(f"step {step} is not on record", f"the job's steps are 1 to {last}")
+    raise UsageProblem(f"step {step} is not on record", _which_steps(last))
+
+
+def _which_steps(last: int) -> str:
+    return f"the job's steps are 1 to {last}" if last else "the job has taken no step yet"
 
 
 def _go_back(

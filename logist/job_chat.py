@@ -11,9 +11,9 @@ from logist.agents.cli import CliAgent
 from logist.errors import WrongState
 from logist.job_processor import open_session
 from logist.job_recovery import recover
+from logist.job_report import possible_commands
 from logist.lifecycle import JobStatus
 from logist.models.manifest import Role
-from logist.next_commands import next_command_lines
 from logist.runtime import Runtime, Session
 from logist.unfinished_work import ensure_workspace
 
@@ -54,7 +54,7 @@ def _environment(environ: Mapping[str, str], *kept: Iterable[str]) -> dict[str, 
 def _command(session: Session) -> tuple[CliAgent, tuple[str, ...]]:
     manifest = session.manifest
     if manifest.status not in _RESTING:
-        commands = "; ".join(next_command_lines(manifest))
+        commands = "; ".join(possible_commands(session.runtime.store, manifest))
         raise WrongState(f"job {manifest.id} is {manifest.status}: nobody works on it", f"possible now: {commands}")
     settings = manifest.job.roles.worker
     known = manifest.sessions.get(Role.WORKER)

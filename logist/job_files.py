@@ -133,12 +133,25 @@ def job_ids(jobs_dir: Path) -> tuple[str, ...]:
     """The ids of all jobs, sorted; none when the folder does not exist. Raises StorageFailed."""
     try:
         with os.scandir(jobs_dir) as entries:
-            names = [entry.name for entry in entries if _is_job_id(entry.name) and is_job(JobPaths(Path(entry.path)))]
+            names = [
+                entry.name
+                for entry in entries
+                if _is_job_id(entry.name) and (is_job(JobPaths(Path(entry.path))) or _is_shut(entry))
+            ]
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise storage_failed("list", jobs_dir, error) from error
     return tuple(sorted(names))
+
+
+def _is_shut(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder that can't be looked into: a job for all we know, and nothing to pass over in silence."""
+    try:
+        os.stat(f"{entry.path}/.")  # noqa: PTH116  # Path would take the dot away, and it is what needs the permission.
+    except OSError as error:
+        return isinstance(error, PermissionError) and entry.is_dir(follow_symlinks=False)
+    return False
 
 
 def is_job(paths: JobPaths) -> bool:
@@ -248,7 +261,7 @@ def check_schema(path: Path, document: Mapping[str, object]) -> None:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InvalidFile(
             f"{path} was written by a newer Logist: its schema is {version}, this one reads {SCHEMA_VERSION}",
-            "upgrade Logist: `pip install --upgrade logist`",
+            "upgrade Logist: `pip install .` in a newer clone of its repository",
         )
 
 

@@ -9,33 +9,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from logist import decision, events
 from logist.agents import find_agent
 from logist.errors import ExitCode, LogistError, PlaceUnavailable, StorageFailed, WrongState
-from logist.execution import StreamResult
-from logist.job_recovery import recover, step_records, unfinished_exit
-from logist.job_state import OpenJob
+from logist.hand_edits import after_edits, stray_edits, take_stray_edits
+from logist.job_recovery import recover, unfinished_exit
+from logist.job_report import possible_commands
+from logist.job_state import JobStore, OpenJob
 from logist.lifecycle import JobStatus, Trigger
-from logist.models.history import (
-    AttemptFailed,
-    Exited,
-    Intent,
-    OutputDigest,
-)
-from logist.models.manifest import JobManifest, PhaseKind, Reason, ReasonCode, Role, Verdict
+from logist.models.manifest import JobManifest, PhaseKind, Reason, ReasonCode, Role
 from logist.models.reply import Reply
-from logist.models.usage import Usage
-from logist.next_commands import next_command_lines
 from logist.processes import boot_id
 from logist.runtime import Interrupted, JobView, Runtime, Session
 from logist.step_end import finish_step
 from logist.stop_requests import clear
 from logist.takeover import take_over
-from logist.terms import Terms
-from logist.turn_requests import RESTORED, Preview, preview_turn
+from logist.turn_requests import Preview, preview_turn
 from logist.turns import feed_turn, read_fed_reply, take_turn
 from logist.unfinished_work import set_aside
 
@@ -74,7 +66,7 @@ def run_job(
     AgentUnavailable before anything is spent when an agent's program is missing, StorageFailed when a record can't be
     made durable.
     """
-    _refuse_unless_runnable(runtime.store.load(job_id))
+    _refuse_unless_runnable(runtime.store, runtime.store.load(job_id))
     with open_session(runtime, job_id, command="step" if single_step else "run") as session:
         # Only now: while another runner held the job, a request to pause was meant for that one.
         clear(session.paths, "pause")
@@ -82,7 +74,7 @@ def run_job(
             recover(session)
         except Interrupted:
             return RunResult(session.manifest, runtime.stop.exit_code)
-        _refuse_unless_runnable(session.manifest)
+        _refuse_unless_runnable(runtime.store, session.manifest)
         if session.manifest.status is JobStatus.PENDING:
             _check_agents(session, fed=reply is not None)
         fed = None if reply is None else _read_fed(session, reply, reply_name)
@@ -128,26 +120,34 @@ def _tell_end(session: Session, exit_code: ExitCode) -> None:
             step=manifest.step,
             head=manifest.head,
             exit_code=int(exit_code),
-            next_commands=next_command_lines(manifest),
+            next_commands=possible_commands(session.runtime.store, manifest),
         )
     )
 
 
 def preview_step(runtime: Runtime, job_id: str) -> Preview:
-    """The exact next prompt and command; nothing changes and no lease is taken. Raises WrongState when none is next."""
+    """The exact next prompt and command; nothing changes and no lease is taken. Raises WrongState when none is next.
+
+    Where a run would record a human's edits first, of the turn that follows them.
+    """
     view = JobView(runtime, job_id)
     with contextlib.closing(view.workspace):
-        _refuse_unless_runnable(view.manifest)
+        _refuse_unless_runnable(runtime.store, view.manifest)
         if unfinished_exit(view) is not None:
             raise WrongState(
                 f"step {view.manifest.step + 1} has its reply already; only its checks are not done",
                 f"`logist job step {job_id}` finishes it; nobody is asked for that",
             )
-        if view.manifest.renders_next:
-            from logist.render_turn import preview_render
+        edits = stray_edits(view)
+        return replace(_preview_turn(after_edits(view) if edits else view), hand_edits=edits)
 
-            return preview_render(view)
-        return preview_turn(view)
+
+def _preview_turn(view: JobView) -> Preview:
+    if view.manifest.renders_next:
+        from logist.render_turn import preview_render
+
+        return preview_render(view)
+    return preview_turn(view)
 
 
 @contextlib.contextmanager
@@ -163,10 +163,10 @@ def open_session(runtime: Runtime, job_id: str, *, command: str) -> Iterator[Ses
             yield session
 
 
-def _refuse_unless_runnable(manifest: JobManifest) -> None:
+def _refuse_unless_runnable(store: JobStore, manifest: JobManifest) -> None:
     if manifest.status in (JobStatus.PENDING, JobStatus.RUNNING):
         return
-    commands = next_command_lines(manifest)
+    commands = possible_commands(store, manifest)
     raise WrongState(
         f"job {manifest.id} is {manifest.status}: {manifest.reason.sentence}",
         "possible now: " + "; ".join(commands) if commands else "nothing is left to do",
@@ -195,7 +195,7 @@ def _drive(session: Session, *, single_step: bool, fed: _Fed | None) -> ExitCode
             started = Reason(code=ReasonCode.RUNNER_STARTED, sentence="a runner took the job")
             session.transition(Trigger.START, started, boot_id=boot_id(), fence=session.runtime.fence)
             if fed is None:
-                _take_stray_edits(session)
+                take_stray_edits(session)
         while session.manifest.status is JobStatus.RUNNING:
             ended = _end_before_step(session)
             if ended is not None:
@@ -272,8 +272,9 @@ def _pause(session: Session, code: ReasonCode, why: str) -> ExitCode:
 def _escalate_fault(session: Session, fault: Exception) -> None:
     """A fault of ours or of the machine is the human's to see, in the job's own record too."""
     if session.manifest.status is JobStatus.RUNNING:
-        sentence = f"{type(fault).__name__}: {fault}"[:_MAX_SENTENCE]
-        session.transition(Trigger.ESCALATE, Reason(code=ReasonCode.INTERNAL_ERROR, sentence=sentence))
+        words = str(fault) if isinstance(fault, LogistError) else f"{type(fault).__name__}: {fault}"
+        reason = Reason(code=ReasonCode.INTERNAL_ERROR, sentence=words[:_MAX_SENTENCE])
+        session.transition(Trigger.ESCALATE, reason)
 
 
 def job_step(session: Session, *, fed: _Fed | None = None) -> None:
@@ -293,62 +294,3 @@ def job_step(session: Session, *, fed: _Fed | None = None) -> None:
         finish_step(session, take_render_turn(session))
     else:
         finish_step(session, take_turn(session))
-
-
-def take_hand_edits(
-    session: Session, message: str, *, action: Verdict = Verdict.COMPLETED, resolves: Terms | None = None
-) -> None:
-    """Record what a human changed in the workspace as a step of role human; COMPLETED asks for checks and a verdict.
-
-    `resolves` is what holds from now on when the step is also the answer to an intervention.
-    """
-    manifest = session.manifest
-    step, attempt = manifest.step + 1, manifest.attempt + 1
-    actor = actor_of(session.runtime)
-    session.job.record(
-        Intent(
-            step=step,
-            attempt=attempt,
-            role=Role.HUMAN,
-            phase=manifest.current_phase.name,
-            agent=actor,
-            base=manifest.head,
-            prompt_sha256="",
-        )
-    )
-    nothing = OutputDigest(bytes=0, sha256=StreamResult().sha256)
-    exited = Exited(
-        step=step,
-        attempt=attempt,
-        role=Role.HUMAN,
-        at=session.runtime.clock.now(),
-        ended="edited",
-        exit_code=None,
-        duration=0.0,
-        stdout=nothing,
-        stderr=nothing,
-        action=action,
-        summary=message or "edited by hand",
-        evidence_files=(),
-        reply_source="human",
-        usage=Usage(),
-        agent=actor,
-        boot_id=boot_id(),
-    )
-    session.job.record(exited)
-    finish_step(session, exited, resolves=resolves)
-
-
-def actor_of(runtime: Runtime) -> str:
-    """Who sits at the terminal, for the record."""
-    return runtime.environ.get("USER") or runtime.environ.get("LOGNAME") or "human"
-
-
-def _take_stray_edits(session: Session) -> None:
-    """Edits made while the job rested are a human's, never the next worker's."""
-    records = step_records(session)
-    kept = records and not (isinstance(records[-1], AttemptFailed) and records[-1].kind in RESTORED)
-    if not kept and session.workspace.differs(session.manifest.head):
-        session.notice("the workspace was edited by hand; the edits are recorded as a step of role human")
-        # Nobody said that the work is done: the worker goes on from here.
-        take_hand_edits(session, "", action=Verdict.RETRY)

@@ -31,8 +31,7 @@ def recover(session: Session) -> None:
     last = records[-1] if records else None
     if died or isinstance(last, Started | Intent):
         _kill_leftovers(session, records)
-    rebooted = session.manifest.boot_id not in ("", boot_id())
-    _recover_workspace(session, last, rebooted=rebooted)
+    _recover_workspace(session, last)
     if died:
         reason = Reason(code=ReasonCode.RUNNER_DIED, sentence="the runner died; the job goes on from its last record")
         session.transition(Trigger.RECOVER, reason)
@@ -52,7 +51,12 @@ def _await_fence(session: Session) -> None:
         clock.sleep(min(0.1, left))
 
 
-def _recover_workspace(session: Session, last: HistoryRecord | None, *, rebooted: bool) -> None:
+def rebooted(manifest: JobManifest) -> bool:
+    """Whether the machine was started again since the job's last record."""
+    return manifest.boot_id not in ("", boot_id())
+
+
+def _recover_workspace(session: Session, last: HistoryRecord | None) -> None:
     manifest = session.manifest
     if isinstance(last, Exited) and _may_be_finished(last, manifest):
         return
@@ -60,10 +64,10 @@ def _recover_workspace(session: Session, last: HistoryRecord | None, *, rebooted
         session.workspace.advance(manifest.head, expected=session.workspace.head())
     if isinstance(last, Started | Exited):
         set_aside(session, "lost", "the runner died while this attempt ran")
-    elif rebooted and session.workspace.differs(manifest.head):
+    elif rebooted(manifest) and session.workspace.differs(manifest.head):
         # After a restart of the machine the workspace is only what happened to reach the disk.
         set_aside(session, "lost", "the machine restarted; the workspace was put back from the evidence")
-    if rebooted:
+    if rebooted(manifest):
         session.job.record(Restored(commit=manifest.head, change=change(boot_id=boot_id())))
 
 

@@ -225,13 +225,25 @@ def build_report(store: JobStore, job_id: str, *, workspace: bool = True) -> Job
         scripted=scripted,
         note=_scripted_note(scripted),
         changes=_changes(paths, manifest) if workspace else None,
-        next_commands=next_commands(
-            manifest,
-            runner_alive=runner is not None and runner.alive,
-            rewind_to=_rewind_target(steps),
-            last_step=steps[-1].step if steps else 0,
-        ),
+        next_commands=_possible(manifest, steps, runner_alive=runner is not None and runner.alive),
         exit_code=int(_exit_code(manifest.status, runner)),
+    )
+
+
+def possible_commands(store: JobStore, manifest: JobManifest) -> tuple[str, ...]:
+    """What can be done with a job now, as lines to paste, the suggested one first. Raises InvalidFile."""
+    steps = tuple(step for step in recent_steps(store.paths(manifest.id), manifest.head) if not step.dropped)
+    runner = runner_of(store.holder(manifest.id)) if manifest.status is JobStatus.RUNNING else None
+    commands = _possible(manifest, steps, runner_alive=runner is not None and runner.alive)
+    return tuple(command.command for command in commands)
+
+
+def _possible(manifest: JobManifest, steps: tuple[StepSummary, ...], *, runner_alive: bool) -> tuple[NextCommand, ...]:
+    return next_commands(
+        manifest,
+        runner_alive=runner_alive,
+        rewind_to=_rewind_target(steps),
+        last_step=steps[-1].step if steps else 0,
     )
 
 

@@ -320,7 +320,8 @@ class JobStore:
 
 
 def _taken(job_id: str) -> UsageProblem:
-    return UsageProblem(f"there is a job {job_id} already", "choose another id, or look at it: `logist job status`")
+    look = f"choose another id, or look at it: `logist job status {job_id}`"
+    return UsageProblem(f"there is a job {job_id} already", look)
 
 
 def _keep_old_manifest(paths: JobPaths, data: bytes) -> None:

@@ -287,10 +287,11 @@ class Journal:
 
     def _require(self, seq: int, newest: int) -> None:
         if newest < seq:
+            # An empty file has nothing that could be gone back to.
+            back = f"; or go back to what it holds with `logist doctor --repair {self.path.parent.name}`"
             raise InvalidFile(
                 f"{self.path} ends with record {newest}, but the manifest knows record {seq}: records are lost",
-                "restore history.jsonl from a backup; or go back to what it holds with "
-                f"`logist doctor --repair {self.path.parent.name}`",
+                f"restore history.jsonl from a backup{back if newest else ''}",
             )
 
     def _damaged(self, number: int, why: str) -> InvalidFile:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from logist.durations import format_duration
-from logist.lifecycle import JobStatus, Trigger, allowed, target
+from logist.lifecycle import TERMINAL, JobStatus, Trigger, allowed, target
 from logist.models.manifest import JobManifest, PhaseKind, ReasonCode, red_checks
 
 _BY_HAND = "first edit the workspace by hand"
@@ -23,30 +23,25 @@ class NextCommand:
     suggested: bool = False
 
 
-def next_command_lines(manifest: JobManifest) -> tuple[str, ...]:
-    """The commands that the job's state suggests, the best first, as lines to paste."""
-    return tuple(command.command for command in next_commands(manifest))
-
-
 def next_commands(
-    manifest: JobManifest, *, runner_alive: bool = True, rewind_to: int | None = None, last_step: int | None = None
+    manifest: JobManifest, *, runner_alive: bool = True, rewind_to: int | None = None, last_step: int = 0
 ) -> tuple[NextCommand, ...]:
     """What can be done now, the suggested one first; only what the state table allows.
 
     `runner_alive` tells a running job from one whose runner died; `rewind_to` is a step to go back to, or None;
-    `last_step` is the newest step of the present line, 0 for none, and by default the last one that was judged.
+    `last_step` is the newest step of the present line, 0 for none.
     """
     match manifest.status:
         case JobStatus.PENDING:
-            offers = _when_pending(manifest)
+            offers = [*_when_pending(manifest), *_reopenings(manifest, last_step)]
         case JobStatus.RUNNING:
             offers = _when_running(manifest) if runner_alive else _when_runner_died(manifest)
         case JobStatus.INTERVENTION_REQUIRED:
-            offers = _when_intervention(manifest, rewind_to)
+            offers = [*_when_intervention(manifest, rewind_to), *_reopenings(manifest, last_step)]
         case JobStatus.SUCCESS:
-            offers = _when_success(manifest)
+            offers = [*_when_success(manifest), *_reopenings(manifest, last_step)]
         case JobStatus.CANCELED:
-            offers = _when_canceled(manifest, _last_judged(manifest) if last_step is None else last_step)
+            offers = _when_canceled(manifest, last_step)
     possible = [offer for offer in offers if offer.trigger is None or offer.trigger in allowed(manifest.status)]
     return tuple(
         NextCommand(
@@ -75,7 +70,8 @@ def _when_pending(manifest: JobManifest) -> list[_Offer]:
     turn, seen = manifest.next_role.value, "the next prompt"
     if manifest.renders_next:
         turn, seen = "a render", "which chunks would run"
-    run = "start it" if manifest.step == 0 else f"go on with step {manifest.step + 1} ({turn})"
+    # Only a look at the whole workspace would tell whether there are edits, and this must be quick.
+    run = f"go on with step {manifest.step + 1} ({turn}; edits by hand come first)" if manifest.step else "start it"
     return [
         _Offer(f"run {job_id}", run, Trigger.START),
         _Offer(f"step {job_id}", "take one step, then rest", Trigger.START, JobStatus.PENDING),
@@ -112,22 +108,22 @@ def _when_success(manifest: JobManifest) -> list[_Offer]:
     return [
         _Offer(f"diff {job_id}", "see the work"),
         deliver,
-        _Offer(f"rerun {job_id}", "do it again from the baseline", Trigger.REOPEN),
     ]
 
 
-def _last_judged(manifest: JobManifest) -> int:
-    return max((said.step for said in (manifest.worker, manifest.supervisor) if said is not None), default=0)
-
-
 def _when_canceled(manifest: JobManifest, last_step: int) -> list[_Offer]:
-    job_id = manifest.id
-    offers = [_Offer(f"rerun {job_id}", "begin again from the baseline", Trigger.REOPEN)]
-    if last_step:
-        restep = f"restep {job_id} --step {last_step}"
-        offers.insert(0, _Offer(restep, f"take it up again with step {last_step}", Trigger.REOPEN))
-        offers.append(_Offer(f"diff {job_id}", "see what was done"))
-    return offers
+    # To take up what was done is less than to do it all again.
+    reopenings = _reopenings(manifest, last_step)[::-1]
+    return [*reopenings, _Offer(f"diff {manifest.id}", "see what was done")] if last_step else reopenings
+
+
+def _reopenings(manifest: JobManifest, last_step: int) -> list[_Offer]:
+    """Taking up again what was done; a job that has done nothing has only its run before it, unless it is over."""
+    if not (last_step or manifest.status in TERMINAL):
+        return []
+    rerun = _Offer(f"rerun {manifest.id}", "begin again from the baseline", Trigger.REOPEN)
+    restep = f"restep {manifest.id} --step {last_step}"
+    return [rerun, _Offer(restep, f"take step {last_step} again", Trigger.REOPEN)] if last_step else [rerun]
 
 
 def _when_intervention(manifest: JobManifest, rewind_to: int | None) -> list[_Offer]:

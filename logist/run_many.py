@@ -12,13 +12,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from logist.errors import WORST_FIRST, ExitCode, JobBusy, JobNotFound, LogistError, WrongState
+from logist.errors import WORST_FIRST, ExitCode, InvalidFile, JobBusy, JobNotFound, LogistError, WrongState
 from logist.events import Event, JobDropped, JobEnd, JobsFinished, Reporter
 from logist.job_processor import REST_EXIT_CODES, RunResult, run_job
 from logist.job_queue import RUNNABLE, JobShelf, Look, Need
+from logist.job_report import possible_commands
+from logist.job_state import JobStore
 from logist.lifecycle import JobStatus
 from logist.models.manifest import JobManifest
-from logist.next_commands import next_command_lines
 from logist.runtime import Runtime
 
 #: Seconds between two looks for jobs that are new or ready again, while there is room for one.
@@ -75,8 +76,7 @@ class _Runs:
                     self._await_one()
             except BaseException:
                 # The pool waits for its threads, and a job may take hours.
-                for _ in range(2):
-                    self._runtime.stop.ask(ExitCode.INTERRUPTED)
+                self._runtime.stop.ask(ExitCode.INTERRUPTED, now=True)
                 raise
         return self._result()
 
@@ -114,7 +114,7 @@ class _Runs:
             return
         if isinstance(problem, JobBusy) or found is None:
             self._left_alone.add(after.id)
-        verdict = _verdict(future, after)
+        verdict = _verdict(self._runtime.store, future, after)
         if problem is not None:
             self._runtime.reporter.emit(JobDropped(job_id=after.id, why=verdict.why))
             if not isinstance(problem, LogistError):
@@ -159,11 +159,11 @@ class _Runs:
                 continue
             if job.status not in RUNNABLE:
                 if self._only is not None:
-                    yield _at_rest(job)
+                    yield _at_rest(self._runtime.store, job)
             elif needs := look.unmet_needs(job):
-                yield _waiting(job, needs, look)
+                yield _waiting(self._runtime.store, job, needs, look)
             elif self._runtime.stop.after_step:
-                yield _not_begun(job, self._runtime.stop.exit_code)
+                yield _not_begun(self._runtime.store, job, self._runtime.stop.exit_code)
         for job_id, problem in look.problems.items():
             if job_id not in self._ends and self._is_meant(job_id):
                 yield JobEnd(
@@ -187,13 +187,13 @@ class _Verdict(NamedTuple):
     next: str
 
 
-def _verdict(future: Future[RunResult], after: JobManifest) -> _Verdict:
+def _verdict(store: JobStore, future: Future[RunResult], after: JobManifest) -> _Verdict:
     problem = future.exception()
     if problem is None:
-        return _Verdict(future.result().exit_code, after.reason.sentence, _first_command(after))
+        return _Verdict(future.result().exit_code, after.reason.sentence, _first_command(store, after))
     if isinstance(problem, LogistError):
         return _Verdict(problem.exit_code, problem.message, problem.hint)
-    return _Verdict(ExitCode.UNEXPECTED, _fault_words(problem), _first_command(after))
+    return _Verdict(ExitCode.UNEXPECTED, _fault_words(problem), _first_command(store, after))
 
 
 def _as_fault(problem: BaseException, job_id: str) -> Exception:
@@ -205,38 +205,42 @@ def _fault_words(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {problem}"
 
 
-def _not_begun(job: JobManifest, stopped: ExitCode) -> JobEnd:
+def _not_begun(store: JobStore, job: JobManifest, stopped: ExitCode) -> JobEnd:
     return JobEnd(
         job_id=job.id,
         status=job.status,
         exit_code=stopped,
         why="not begun: the run was stopped before",
-        next=_first_command(job),
+        next=_first_command(store, job),
     )
 
 
-def _waiting(job: JobManifest, needs: tuple[Need, ...], look: Look) -> JobEnd:
+def _waiting(store: JobStore, job: JobManifest, needs: tuple[Need, ...], look: Look) -> JobEnd:
     return JobEnd(
         job_id=job.id,
         status=job.status,
         exit_code=ExitCode.WRONG_STATE,
         why=f"waits for {', '.join(map(_need_words, needs))}",
-        next=_first_command(look.jobs.get(needs[0].job_id, job)),
+        next=_first_command(store, look.jobs.get(needs[0].job_id, job)),
     )
 
 
-def _at_rest(job: JobManifest) -> JobEnd:
+def _at_rest(store: JobStore, job: JobManifest) -> JobEnd:
     return JobEnd(
         job_id=job.id,
         status=job.status,
         exit_code=REST_EXIT_CODES[job.status],
         why=job.reason.sentence,
-        next=_first_command(job),
+        next=_first_command(store, job),
     )
 
 
-def _first_command(job: JobManifest) -> str:
-    return next(iter(next_command_lines(job)), "")
+def _first_command(store: JobStore, job: JobManifest) -> str:
+    try:
+        return next(iter(possible_commands(store, job)), "")
+    except InvalidFile as damaged:
+        # The job is told all the same, and with it what can be done about its history.
+        return damaged.hint
 
 
 def _need_words(need: Need) -> str:

@@ -94,6 +94,23 @@ class JobView:
         return tuple(entry.record for entry in self.runtime.store.unfinished(self.paths.root.name))
 
 
+class SupposedView(JobView):
+    """A job as it would stand with another manifest, and with no step begun."""
+
+    def __init__(self, view: JobView, manifest: JobManifest) -> None:
+        self.runtime, self.paths, self.workspace = view.runtime, view.paths, view.workspace
+        self._manifest = manifest
+
+    @property
+    def manifest(self) -> JobManifest:
+        """The job as it would stand."""
+        return self._manifest
+
+    def unfinished(self) -> tuple[HistoryRecord, ...]:
+        """No record: no step is begun."""
+        return ()
+
+
 class Session(JobView):
     """One lease's work on one job: the open job, its workspace and the runtime."""
 
@@ -139,7 +156,7 @@ class Session(JobView):
         self._announce()
         if self.cancel_message() is not None:
             return "canceled by request"
-        return "stopped by the operator" if self.runtime.stop.now else None
+        return self.runtime.stop.cause if self.runtime.stop.now else None
 
     def raise_if_stopped(self) -> None:
         """Raise Interrupted when the run must stop at once."""
@@ -149,7 +166,7 @@ class Session(JobView):
 
     def stop_after_step(self) -> str | None:
         """Why no further step is to be taken, None to go on."""
-        return "stopped by the operator" if self.runtime.stop.after_step else self._pause_request()
+        return self.runtime.stop.cause if self.runtime.stop.after_step else self._pause_request()
 
     def _pause_request(self) -> str | None:
         message = pending(self.paths, "pause")
@@ -161,8 +178,11 @@ class Session(JobView):
         level = stop.after_step + stop.now
         if level > self._announced:
             self._announced = level
-            why = "asked twice" if stop.now else "asked once"
-            self.emit(events.StopRequested(job_id=self.job_id, now=stop.now, why=why, after=after))
+            self.emit(
+                events.StopRequested(
+                    job_id=self.job_id, now=stop.now, why=stop.cause, after=after, exit_code=stop.exit_code
+                )
+            )
         if not (self._announced or self._pause_announced):
             paused = self._pause_request()
             if paused is not None:

@@ -65,6 +65,8 @@ class Preview:
     #: None where an agent is asked. `done`: the chunks that would not be run again.
     commands: tuple[PlannedCommand, ...] | None = None
     done: int = 0
+    #: The files that a human has edited; they are recorded as the step before this one.
+    hand_edits: tuple[str, ...] = ()
 
 
 def preview_turn(view: JobView) -> Preview:

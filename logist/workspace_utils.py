@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from logist.errors import WorkspaceFailed
+from logist.errors import EvidenceDamaged, WorkspaceFailed
 from logist.workspace.cache import EvidenceCache, settled_before
 from logist.workspace.disk import fsync_folder, storage_errors, temporary_file
 from logist.workspace.files import DEFAULT_LIMITS, WalkLimits, check_evidence_path
@@ -123,7 +123,7 @@ class Workspace:
         self._branch = check_ref_name(f"refs/heads/{branch}")
         self._limits = limits
         if not (self._repo_dir / "objects").is_dir():
-            raise WorkspaceFailed(
+            raise EvidenceDamaged(
                 f"There is no evidence repository in {repo_dir}.",
                 "Restore the job's folder from a backup, or create the job anew.",
             )
@@ -243,7 +243,7 @@ class Workspace:
         with storage_errors("read the evidence branch"):
             commit = self._refs.get(self._branch)
         if commit is None:
-            raise WorkspaceFailed(
+            raise EvidenceDamaged(
                 f"The evidence repository has no branch {self._branch.removeprefix('refs/heads/')}.",
                 "Restore the job's repo.git from a backup.",
             )
@@ -342,7 +342,7 @@ class Workspace:
         return Patch(*self._git().read(*arguments, limit=limit, settings=settings))
 
     def differs(self, commit: str) -> tuple[str, ...]:
-        """The paths of the workspace that differ from a commit; nothing is stored."""
+        """The paths of the workspace that differ from a commit; nothing is written."""
         with storage_errors("read the workspace"):
             return self._walk(commit, (), None)[1].changed
 
@@ -379,7 +379,8 @@ class Workspace:
             return
         if held is not None:
             raise WorkspaceFailed(
-                f"The source has a branch {branch} with other work.", "Deliver under another branch name."
+                f"The source has a branch {branch} already, which ends with something else.",
+                "Deliver under another branch name.",
             )
         if f"branch {ref}" in repo.run("worktree", "list", "--porcelain").decode("utf-8", "replace").splitlines():
             raise WorkspaceFailed(
@@ -436,7 +437,8 @@ class Workspace:
 
     def _walk(self, base: str, force: Collection[str], writer: ObjectWriter | None) -> tuple[Walk, WalkResult]:
         base_tree = self._store.commit(base).tree
-        settled = settled_before(self._repo_dir)
+        # To ask the file system's clock, a file is written; what a mere look finds is not kept.
+        settled = 0 if writer is None else settled_before(self._repo_dir)
         walk = Walk(
             self._store,
             self._cache.files,

@@ -219,7 +219,7 @@ def test_a_command_without_a_line_is_refused_before_anything_runs() -> None:
 
 
 def test_a_command_that_takes_too_long_is_a_timeout(request_: OneshotRequest, adapter: LocalWorkerAdapter) -> None:
-    answer = run_line("echo so far; sleep 60", replace(request_, timeout=0.3), adapter)
+    answer = run_line("echo so far; exec sleep 60", replace(request_, timeout=1.0), adapter)
     assert (answer.reply, answer.kind, answer.received) == (None, "timeout", "so far")
     assert str(answer.problem).startswith("the command was stopped: ")
 
@@ -339,6 +339,14 @@ def test_a_missing_program_is_told_before_anything_runs() -> None:
     with pytest.raises(AgentUnavailable, match="no-such-program of the agent mine was not found") as caught:
         configured(command=["no-such-program"]).check(RoleSettings(agent="mine"))
     assert "[agents.mine]" in caught.value.hint
+
+
+def test_a_program_that_is_there_and_not_executable_is_told_as_that(tmp_path: Path) -> None:
+    program = tmp_path / "agent"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    with pytest.raises(AgentUnavailable, match="agent of the agent mine is not executable") as caught:
+        configured(command=[str(program)]).check(RoleSettings(agent="mine"))
+    assert "chmod +x" in caught.value.hint
 
 
 def test_a_missing_model_or_an_argument_too_many_is_told_before_anything_runs() -> None:

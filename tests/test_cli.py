@@ -316,8 +316,17 @@ def test_a_pause_lets_the_step_finish_and_the_job_goes_on_later(project: Project
     assert project.manifest()["status"] == "SUCCESS"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
-def test_one_signal_stops_the_run_after_its_step(project: Project, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "again", "cause"),
+    [
+        (signal.SIGINT, 130, b"Press Ctrl-C again to stop it now", "stopped by the operator"),
+        (signal.SIGTERM, 143, b"The same signal again stops it now", "stopped by a signal"),
+        (signal.SIGHUP, 143, b"The same signal again stops it now", "stopped by a signal"),
+    ],
+)
+def test_one_signal_stops_the_run_after_its_step(
+    project: Project, number: signal.Signals, code: int, again: bytes, cause: str
+) -> None:
     project.play(
         worker='touch "$FAKE_DIR/began"; while [ ! -e "$FAKE_DIR/go" ]; do sleep 0.02; done; reply COMPLETED done'
     )
@@ -330,9 +339,12 @@ def test_one_signal_stops_the_run_after_its_step(project: Project, number: signa
     for line in iter(runner.stderr.readline, b""):
         if b"stopping after this step" in line:
             break
+    assert again in line
     (project.fake / "go").touch()
     assert ended(runner).code == code
-    assert (project.manifest()["status"], project.manifest()["step"]) == ("PENDING", 1)
+    manifest = project.manifest()
+    assert (manifest["status"], manifest["step"]) == ("PENDING", 1)
+    assert manifest["reason"]["sentence"] == cause
 
 
 def test_a_second_signal_ends_the_command_now_and_the_job_can_be_run_on(project: Project) -> None:
@@ -361,8 +373,13 @@ def test_a_second_signal_ends_the_command_now_and_the_job_can_be_run_on(project:
 def test_a_run_that_reaches_its_timeout_can_be_run_on(project: Project) -> None:
     project.play(worker='[ -e "$FAKE_DIR/again" ] || sleep 300; reply COMPLETED done', supervisor="reply COMPLETED ok")
     project.create()
-    project("job", "run", "-q", "--timeout", "500ms", code=124)
-    assert project.manifest()["status"] == "PENDING"
+    told = project("job", "run", "--progress", "plain", "--timeout", "500ms", code=124).err
+    assert "the time of --timeout is over: stopping now; " in told
+    assert "Ctrl-C: exit at once" in told
+    assert (project.manifest()["status"], project.manifest()["reason"]["sentence"]) == (
+        "PENDING",
+        "stopped by --timeout",
+    )
     (project.fake / "again").touch()
     project("job", "run", "-q", "--timeout", "5m")
     assert project.manifest()["status"] == "SUCCESS"
@@ -880,6 +897,50 @@ def test_preview_and_a_dry_step_show_the_next_prompt_and_change_nothing(
     project.play(worker="reply STUCK no")
     invoke("job", "run", "-q", code=3)
     assert (project.fake / "prompt-1").read_text(encoding="utf-8") == data["prompt"]
+
+
+def test_a_preview_says_in_words_that_edits_come_first(project: Project) -> None:
+    project.play(worker="echo one > work.txt; reply COMPLETED done")
+    project.create()
+    project("job", "step")
+    assert "step 2 (supervisor; edits by hand come first)" in project("job", "status").out
+    (project.jobs / "job" / "workspace" / "work.txt").write_text("two\n", encoding="utf-8")
+    first, step, role, *_ = project("job", "preview").out.splitlines()
+    assert first.split(maxsplit=1) == ["first", "your edits are recorded as step 2, role human: work.txt"]
+    assert (step.split()[1], role.split()[1]) == ("3,", "worker,")
+
+
+# --- Where nobody listens ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_a_run_with_a_closed_standard_stream_ends_as_the_job_does(project: Project, descriptor: int) -> None:
+    # What a worker inherits must not be a file of the job that came to have the free number.
+    project.play(worker="ls -l /proc/$$/fd > fds.txt; reply COMPLETED done", supervisor="reply COMPLETED fine")
+    project.create()
+    outcome = ended(project.start("job", "run", before=lambda: os.close(descriptor)))
+    assert (outcome.code, project.manifest()["status"]) == (0, "SUCCESS")
+    assert "Traceback" not in outcome.err
+    assert (descriptor == 2) == (outcome.err == "")
+    assert not [line for line in project.evidence("show", "logist/job:fds.txt").splitlines() if "history" in line]
+
+
+def test_a_remark_that_nobody_takes_changes_no_exit_code(project: Project) -> None:
+    project.play(worker="reply STUCK 'which one?'")
+    project.create()
+    with Path("/dev/full").open("wb") as full:
+
+        def into_the_full_device() -> None:
+            os.dup2(full.fileno(), 2)
+
+        assert ended(project.start("job", "run", before=into_the_full_device)).code == 3
+        assert ended(project.start("job", "cancel", "job", before=into_the_full_device)).code == 0
+        assert ended(project.start("job", "cancel", "job", before=into_the_full_device)).code == 6
+
+
+def test_the_version_is_no_fault_without_a_standard_output(project: Project) -> None:
+    outcome = ended(project.start("--version", before=lambda: os.close(1)))
+    assert outcome == Outcome(0, "", "")
 
 
 # --- How a run is shown --------------------------------------------------------------------------------------------

@@ -535,6 +535,71 @@ def test_a_jobs_folder_that_can_not_be_made_is_told(project: Project, refused: C
     refused("--jobs-dir", "file", "job", "list", code=2, expect="is not a folder")
 
 
+def test_a_job_with_a_damaged_history_is_not_canceled(project: Project, refused: Callable[..., Outcome]) -> None:
+    run(["job", "create", "-q", "--id", "job", "-o", "x"])
+    for command in ("cancel", "rerun"):
+        assert run(["job", command, "job"]) == 0
+    history = project.jobs / "job" / "history.jsonl"
+    lines = history.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 2
+    history.write_bytes(b"".join([lines[0].replace(b"seq", b"sek", 1), *lines[1:]]))
+    before = tree_of(project.jobs / "job")
+    refused("job", "cancel", "job", code=78, expect="line 1, is damaged")
+    # Who had the lease last is told as ever.
+    assert {**tree_of(project.jobs / "job"), "lease": before["lease"]} == before
+
+
+def test_a_job_whose_history_is_empty_is_not_sent_to_a_repair_that_refuses(
+    project: Project, refused: Callable[..., Outcome]
+) -> None:
+    run(["job", "create", "-q", "--id", "job", "-o", "x"])
+    (project.jobs / "job" / "history.jsonl").write_bytes(b"")
+    outcome = refused("job", "run", "job", code=78, expect="records are lost")
+    assert "restore history.jsonl from a backup" in outcome.err
+    assert "--repair" not in outcome.err
+
+
+def test_a_job_that_is_there_already_is_named(refused: Callable[..., Outcome]) -> None:
+    run(["job", "create", "-q", "--id", "job", "-o", "x"])
+    refused("job", "create", "--id", "job", "-o", "x", code=2, expect="`logist job status job`")
+
+
+def test_a_job_without_a_step_has_none_to_take_again(refused: Callable[..., Outcome]) -> None:
+    run(["job", "create", "-q", "--id", "job", "-o", "x"])
+    refused("job", "restep", "job", "--step", "1", code=2, expect="the job has taken no step yet")
+
+
+def test_what_is_possible_is_the_same_wherever_it_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.folder)
+    project.play(worker="exit 1")
+    project.create("--worker", "command:false", "--steps", "1")
+    project("job", "run", "-q", code=3)
+
+    def told(*arguments: str) -> str:
+        capsys.readouterr()
+        assert run(["job", *arguments]) == 6
+        return capsys.readouterr().err.partition("possible now: ")[2].strip()
+
+    def of_the_status() -> str:
+        capsys.readouterr()
+        run(["job", "status", "--json"])
+        return "; ".join(command["command"] for command in json.loads(capsys.readouterr().out)["next_commands"])
+
+    needs_human = of_the_status()
+    assert needs_human == told("run")
+    assert needs_human.endswith("; logist job rerun job; logist job restep job --step 1")
+    assert run(["job", "resolve", "--approve"]) == 0
+    success = of_the_status()
+    assert success == told("run") == told("cancel", "job") == told("resolve", "--retry")
+    assert success.endswith("; logist job rerun job; logist job restep job --step 1")
+    assert run(["job", "rerun"]) == 0
+    assert run(["job", "cancel", "job"]) == 0
+    canceled = of_the_status()
+    assert canceled == told("run") == told("cancel", "job") == told("resolve", "--retry") == "logist job rerun job"
+
+
 def test_a_manifest_of_a_newer_version_is_not_written_anew(project: Project, refused: Callable[..., Outcome]) -> None:
     run(["job", "create", "-q", "--id", "job", "-o", "x"])
     manifest = project.jobs / "job" / "job_manifest.json"
@@ -554,8 +619,29 @@ def test_the_doctor_tells_that_a_folder_of_a_job_is_missing(
     assert f"BAD job job: the folder {project.jobs / 'job' / folder} is missing" in outcome.out
 
 
+@pytest.mark.parametrize("command", ["run", "preview", "diff", "rerun"])
+def test_a_job_without_its_evidence_is_not_valid(
+    project: Project, refused: Callable[..., Outcome], command: str
+) -> None:
+    run(["job", "create", "-q", "--id", "job", "-o", "x"])
+    shutil.rmtree(project.jobs / "job" / "repo.git")
+    refused("job", command, "job", code=78, expect="There is no evidence repository")
+
+
+def test_evidence_that_vanishes_under_way_is_told_in_words(project: Project) -> None:
+    project.play(worker="rm -rf ../repo.git; reply COMPLETED done")
+    project.create()
+    outcome = ended(project.start("job", "run", "-q"))
+    assert outcome.code in (1, 78)
+    reason = project.manifest()["reason"]
+    assert reason["code"] == "internal_error"
+    assert "Failed" not in reason["sentence"]
+    assert reason["sentence"] in outcome.err
+
+
 def test_output_that_can_not_be_written_is_told(done: Project) -> None:
     with Path("/dev/full").open("wb") as full:
         outcome = ended(done.start("job", "history", stdout=full))
     assert outcome.code == 1
-    check_refusal(outcome, "No space left")
+    check_refusal(outcome, "Error: the output can't be written: No space left on device\n")
+    assert "fault" not in outcome.err

@@ -19,6 +19,8 @@ DRIVER = Path(__file__).with_name("crash_driver.py")
 SHARDS = 4
 #: Without --slow every so manieth event is hit.
 QUICK_STRIDE = 12
+#: Threads make the number of events differ by a few: a run may have ended before the last of what another one had.
+JITTER = 12
 
 WORKER = 'printf "%s\\n" "$LOGIST_TURN" >> work.txt; test "$LOGIST_TURN" -ge 2'
 
@@ -69,10 +71,10 @@ def test_a_runner_killed_at_any_instant_leaves_a_job_that_goes_on_to_the_same_en
     # A sweep that hits nothing proves nothing.
     assert len(kills) >= summary["events"] // stride
     assert summary["events"] > 50
-    assert sum(kill["killed"] for kill in kills) >= len(kills) * 0.9
     for kill in kills:
-        # Threads make the number of events differ by a few: a run may have ended by itself before its event came.
-        assert kill["killed"] or (kill["ended"]["exit_code"] == 0 and kill["ended"]["events"] < kill["at"]), kill
+        # Only so near the end may a run have ended by itself before its event came: all other kills have hit.
+        missed = kill["at"] > summary["events"] - JITTER and kill["ended"].get("exit_code") == 0
+        assert kill["killed"] or (missed and kill["ended"]["events"] < kill["at"]), kill
         assert "unreadable" not in kill["seen"], kill
         if kill["seen"]["status"] == "SUCCESS":
             # Killed after the verdict: there is nothing left to run, and nothing may change.

@@ -193,6 +193,19 @@ outcomes = st.builds(
 )
 
 
+def test_spent_retries_and_steps_are_told_as_people_say_it() -> None:
+    told = []
+    for retries in (0, 1, 2):
+        again = StepOutcome(1, Role.WORKER, "a", RETRY, "no", TREES[0])
+        spent = Spent(retries=retries)
+        decided = decide(manifest(budget=Budget(retries=retries), spent=spent), again)
+        told.append(decided.reason.sentence.partition(";")[0])
+    assert told == ["no retry is allowed", "the one retry is used", "all 2 retries are used"]
+    one = spent_budget(manifest(budget=Budget(steps=1), spent=Spent(steps=1)))
+    assert one is not None
+    assert one.sentence == "the one step of the budget is taken"
+
+
 @given(st.lists(outcomes, min_size=1, max_size=12), st.integers(0, 4), st.integers(1, 3))
 def test_no_outcomes_lead_to_success_without_agreement(steps: list[StepOutcome], retries: int, phases: int) -> None:
     job = JobDefinition(objective="x", phases=tuple(Phase(name=str(number)) for number in range(phases)))

@@ -369,6 +369,11 @@ def test_a_bundle_can_be_fetched(done: Jobs, source_repo: Path, tmp_path: Path) 
     assert in_repo(source_repo, "rev-parse", "from-bundle").strip() == done.store.load("job").head
 
 
+def test_the_branch_that_a_job_began_at_is_not_said_to_hold_other_work(done: Jobs) -> None:
+    with pytest.raises(WrongState, match="has a branch main already, and it does not end with this job's work"):
+        deliver_branch(done.runtime, "job", branch="main")
+
+
 def test_work_that_was_not_agreed_on_is_only_delivered_by_force(jobs: Jobs, source_repo: Path, tmp_path: Path) -> None:
     stuck_job(jobs, source=SourceRequest(SourceKind.GIT, source_repo))
     with pytest.raises(WrongState, match="not SUCCESS"):

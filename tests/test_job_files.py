@@ -24,9 +24,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logist import journal
+from logist.clock import SystemClock
 from logist.durable import iso, make_durable_folder, replace_file
 from logist.errors import InvalidFile, JobBusy, JobNotFound, StorageFailed, UsageProblem
 from logist.job_files import JobPaths, check_job_id, ensure_jobs_dir, find_job, find_jobs_dir, job_ids, read_selected
+from logist.job_list import list_rows
+from logist.job_state import JobStore
 from logist.journal import DamagedLine, Journal, Line, decode_line, encode_line, merge
 from logist.lease import Lease, read_holder
 from logist.stop_requests import clear, pending, request
@@ -729,6 +732,23 @@ def test_only_folders_that_hold_a_manifest_or_a_history_are_jobs(tmp_path: Path)
     (tmp_path / "file").touch()
     assert job_ids(tmp_path) == ("a", "b")
     assert job_ids(tmp_path / "missing") == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user and back")
+def test_a_job_whose_folder_must_not_be_looked_into_is_listed() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        jobs = Path(name)
+        jobs.chmod(0o755)
+        (jobs / "shut").mkdir(mode=0o700)
+        (jobs / "no-job").mkdir(mode=0o755)
+        os.seteuid(12345)
+        try:
+            assert job_ids(jobs) == ("shut",)
+            [row] = list_rows(JobStore(jobs, SystemClock()))
+        finally:
+            os.seteuid(0)
+    assert (row.id, row.status) == ("shut", None)
+    assert row.problem.endswith("job_manifest.json can't be read: Permission denied")
 
 
 @pytest.fixture

@@ -151,6 +151,33 @@ def test_a_preview_is_the_exact_next_prompt_and_changes_nothing(jobs: Jobs) -> N
     assert preview.argv == ("/bin/sh", "-c", 'cp "$LOGIST_PROMPT_FILE" prompt.md')
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_preview_names_the_edits_that_come_first_and_is_the_exact_prompt_after_them(
+    jobs: Jobs, checked: bool
+) -> None:
+    keep = 'cp "$LOGIST_PROMPT_FILE" prompt.md; echo x >> work.txt'
+    jobs.create(worker=keep, checks=[RIGHT] if checked else [])
+    jobs.run_to(ExitCode.SUCCESS, single_step=True)
+    (jobs.workspace() / "work.txt").write_text("by hand\n")
+    root = jobs.store.paths("job").root
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    preview = preview_step(jobs.runtime, "job")
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert (preview.hand_edits, preview.step, preview.role) == (("work.txt",), 3, Role.WORKER)
+    jobs.run_to(ExitCode.SUCCESS, single_step=True)
+    assert [step.role for step in jobs.committed()] == [Role.WORKER, Role.HUMAN, Role.WORKER]
+    assert jobs.git("show", "logist/job:prompt.md") == preview.prompt
+
+
+def test_what_a_step_that_was_begun_has_left_is_no_edit_by_hand(jobs: Jobs) -> None:
+    jobs.create(worker="echo left > work.txt; touch ../at-work; sleep 300")
+    runner = start_runner(jobs)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    assert (jobs.workspace() / "work.txt").exists()
+    assert preview_step(jobs.runtime, "job").hand_edits == ()
+
+
 # --- a human is needed ---------------------------------------------------------------------------------------------
 
 
@@ -328,7 +355,7 @@ def test_a_provider_that_stays_busy_stops_for_a_human(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_hangs_is_stopped_and_its_work_kept(jobs: Jobs) -> None:
-    hangs = RoleSettings(agent="command", argument="date +%N >> work.txt; sleep 100", timeout=0.3)
+    hangs = RoleSettings(agent="command", argument="date +%N >> work.txt; sleep 100", timeout=1.0)
     jobs.create(worker=hangs, budget=Budget(retries=1))
     manifest = jobs.run_to(ExitCode.INTERVENTION_REQUIRED)
     assert manifest.reason.code is ReasonCode.AGENT_TIMEOUT

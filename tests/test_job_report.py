@@ -46,7 +46,7 @@ from logist.models.manifest import (
     Verdict,
 )
 from logist.models.usage import Usage
-from logist.next_commands import next_command_lines, next_commands
+from logist.next_commands import next_commands
 from logist.step_summaries import SHOWN_STEPS, recent_steps
 from logist.testing import FakeClock
 from logist.workspace_utils import CommitInfo, Workspace
@@ -342,6 +342,11 @@ def manifest(status: JobStatus, code: ReasonCode, **fields: object) -> JobManife
     return JobManifest(**{**known, **fields})
 
 
+def lines_of(job: JobManifest, **known: int) -> tuple[str, ...]:
+    """The commands that are offered, as lines to paste."""
+    return tuple(command.command for command in next_commands(job, **known))
+
+
 def parsed(line: str) -> click.Context:
     """`line` as the real command line reads it; a usage error is raised."""
     program, *arguments = shlex.split(line)
@@ -373,7 +378,7 @@ def every_offer() -> Iterator[JobManifest]:
 @pytest.mark.parametrize("alive", [True, False])
 @pytest.mark.parametrize("job", list(every_offer()), ids=lambda job: f"{job.status}-{job.reason.code}")
 def test_every_command_that_is_offered_is_one_that_the_command_line_takes(job: JobManifest, alive: bool) -> None:
-    commands = next_commands(job, runner_alive=alive, rewind_to=2)
+    commands = next_commands(job, runner_alive=alive, rewind_to=2, last_step=job.step)
 
     for command in commands:
         assert parsed(command.command).params["job"] == "sum"
@@ -384,12 +389,14 @@ def test_every_command_that_is_offered_is_one_that_the_command_line_takes(job: J
 @pytest.mark.parametrize("status", JobStatus)
 def test_only_what_the_state_allows_is_offered(status: JobStatus) -> None:
     code = ReasonCode.SUPERVISOR_STUCK if status is JobStatus.INTERVENTION_REQUIRED else ReasonCode.RESOLVED
-    lines = " ".join(next_command_lines(manifest(status, code)))
+    lines = " ".join(lines_of(manifest(status, code), last_step=4))
 
     assert ("cancel" in lines) == (Trigger.CANCEL in allowed(status))
     assert ("--retry" in lines) == (Trigger.RESOLVE in allowed(status))
     assert ("--approve" in lines) == (Trigger.APPROVE in allowed(status))
     assert ("logist job run " in lines) == (Trigger.START in allowed(status))
+    assert ("logist job rerun sum" in lines) == (Trigger.REOPEN in allowed(status))
+    assert ("logist job restep sum --step 4" in lines) == (Trigger.REOPEN in allowed(status))
 
 
 def test_a_canceled_job_without_a_step_in_its_line_suggests_rerun(store: JobStore, job: str) -> None:
@@ -416,7 +423,7 @@ def test_approving_in_an_earlier_phase_says_what_is_skipped() -> None:
 def test_approval_is_suggested_where_it_is_asked_for() -> None:
     job = manifest(JobStatus.INTERVENTION_REQUIRED, ReasonCode.APPROVAL_REQUIRED)
 
-    assert next_command_lines(job)[0] == "logist job resolve sum --approve"
+    assert lines_of(job)[0] == "logist job resolve sum --approve"
 
 
 def test_approving_red_or_missing_checks_takes_an_override_and_a_reason() -> None:
@@ -425,9 +432,9 @@ def test_approving_red_or_missing_checks_takes_an_override_and_a_reason() -> Non
     checked = JobDefinition(objective="Add", checks=(Check(name="pytest", command="true"),))
     stuck = (JobStatus.INTERVENTION_REQUIRED, ReasonCode.WORKER_STUCK)
 
-    assert override in next_command_lines(manifest(*stuck, checks=(red,)))
-    assert override in next_command_lines(manifest(*stuck, job=checked))
-    assert override not in next_command_lines(manifest(*stuck, job=checked, checked_tree="c" * 40))
+    assert override in lines_of(manifest(*stuck, checks=(red,)))
+    assert override in lines_of(manifest(*stuck, job=checked))
+    assert override not in lines_of(manifest(*stuck, job=checked, checked_tree="c" * 40))
 
 
 positive = st.floats(0.01, 1e6, allow_nan=False)
@@ -450,12 +457,12 @@ def test_the_suggested_raise_of_a_spent_budget_lets_the_job_go_on(code: ReasonCo
     job = manifest(JobStatus.INTERVENTION_REQUIRED, code, budget=budget, spent=used)
     assert decision.spent_budget(job) is not None
 
-    *_, option, value = shlex.split(next_command_lines(job)[0])
+    *_, option, value = shlex.split(lines_of(job)[0])
     name = option.removeprefix("--add-")
     added = parse_duration(value) if name == "time" else float(value)
     raised = budget.model_copy(update={name: getattr(budget, name) + added})
 
     assert decision.spent_budget(job.model_copy(update={"budget": raised})) is None
-    retried = [line for line in next_command_lines(job) if "--retry" in line or "--continue" in line]
+    retried = [line for line in lines_of(job) if "--retry" in line or "--continue" in line]
     assert len(retried) == 2
     assert all(f"{option} {value}" in line for line in retried)

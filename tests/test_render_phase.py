@@ -36,7 +36,7 @@ from logist.job_state import JobStore
 from logist.lifecycle import JobStatus
 from logist.models.history import AttemptFailed, Exited, Intent
 from logist.models.manifest import Budget, Check, JobManifest, Phase, PhaseKind, ReasonCode, Role, SourceKind, Verdict
-from logist.next_commands import next_command_lines
+from logist.next_commands import next_commands
 from logist.stop_requests import request
 from logist.testing import FakeClock, MemoryReporter
 from logist.workspace_creation import SourceRequest
@@ -404,7 +404,7 @@ def test_a_chunk_that_fails_needs_a_human_and_only_what_is_not_done_is_run_after
     assert counts(jobs, 3) == [1, 1, 0]
     assert [chunk["status"] for chunk in report_of(jobs)["chunks"]] == ["done", "failed", "pending"]
     assert jobs.committed()[0].checks == ()
-    assert next_command_lines(manifest)[0] == "logist job resolve job --retry"
+    assert next_commands(manifest)[0].command == "logist job resolve job --retry"
     card = build_report(jobs.store, "job")
     assert card.render is not None
     assert (card.render.done, card.render.failed, card.render.chunks) == (1, 1, 3)
@@ -564,7 +564,7 @@ def test_the_time_budget_ends_what_runs_and_a_raised_one_goes_on_with_what_is_no
     assert manifest.reason.code is ReasonCode.BUDGET_TIME
     assert manifest.reason.sentence == "the active time of the budget is used up; 1 of 3 chunks done"
     assert manifest.spent.time >= 100
-    assert next_command_lines(manifest)[0] == "logist job resolve job --add-time 1m10s"
+    assert next_commands(manifest)[0].command == "logist job resolve job --add-time 1m10s"
     gate.touch()
     jobs.reporter = MemoryReporter()
     add_budget(jobs.runtime, "job", BudgetIncrease(time=600))

@@ -895,7 +895,7 @@ def test_a_branch_that_exists_or_is_checked_out_is_not_overwritten(
     begun: CreatedWorkspace, source_repo: Path, tmp_path: Path, done: str
 ) -> None:
     git(source_repo, "branch", "taken", "HEAD~1")
-    with pytest.raises(WorkspaceFailed, match="other work"):
+    with pytest.raises(WorkspaceFailed, match="ends with something else"):
         begun.workspace.deliver_branch(source_repo, "taken", done)
     assert git(source_repo, "rev-parse", "taken") == git(source_repo, "rev-parse", "HEAD~1")
     git(tmp_path, "init", "--quiet", "--initial-branch=unborn", "young")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from logist.chunk_selection import bundle_address
-from logist.commands.output import print_json, print_text, tell
+from logist.commands.output import print_json, print_text, tell, tell_drawn
 from logist.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
@@ -233,10 +233,10 @@ def _options(work: Work, options: SpecOptions, stop: StopSwitch, sink: EventSink
         # Read before the notice: a signal between the two would end the chunks untold.
         now = stop.now
         notice()
-        return "stopped by the operator" if now else None
+        return stop.cause if now else None
 
     def drain() -> str | None:
-        return "stopped by the operator once the running chunks had ended" if stop.after_step else None
+        return f"{stop.cause} once the running chunks had ended" if stop.after_step else None
 
     return ExecutionOptions(
         job_dir=work.loaded.folder,
@@ -326,8 +326,8 @@ def _show_end(
             return outcome_lines(report, words, width)
         return stateless_lines(report, _in_order(loaded, chunk_ids), words, width)
 
-    click.echo(f"\n{drawn(lambda width: summary_lines(report, width), sys.stderr)}", err=True)
-    click.echo(f"\n{drawn(outcome, sys.stderr)}", err=True)
+    tell_drawn(f"\n{drawn(lambda width: summary_lines(report, width), sys.stderr)}")
+    tell_drawn(f"\n{drawn(outcome, sys.stderr)}")
 
 
 def _show_plan(loaded: LoadedSpec, options: SpecOptions, *, as_json: bool) -> int:

@@ -93,7 +93,7 @@ def resolve(
         config = runtime.config
     if players:
         tell_who_judges_itself(manifest, config)
-    _show(manifest, as_json)
+    _show(invocation, manifest, as_json)
 
 
 def _refuse_contradictions(answer: Answer, increase: BudgetIncrease, players: Players) -> None:
@@ -148,7 +148,7 @@ def rerun(
     job_id = invocation.job_id(job)
     with invocation.runtime() as runtime:
         manifest = rerun_job(runtime, job_id, read_message(message, message_file).strip())
-    _show(manifest, as_json)
+    _show(invocation, manifest, as_json)
 
 
 @click.command()
@@ -166,16 +166,16 @@ def restep(
     job_id = invocation.job_id(job)
     with invocation.runtime() as runtime:
         manifest = restep_job(runtime, job_id, step, read_message(message, message_file).strip())
-    _show(manifest, as_json)
+    _show(invocation, manifest, as_json)
 
 
-def _show(manifest: JobManifest, as_json: bool) -> None:
+def _show(invocation: Invocation, manifest: JobManifest, as_json: bool) -> None:
     """The job after the decision, and the command that goes on."""
-    from logist.next_commands import next_command_lines
+    from logist.job_report import possible_commands
 
     if as_json:
         print_json(manifest.model_dump(mode="json"))
         return
     tell(f"{manifest.id} is {manifest.status}: {manifest.reason.sentence}")
-    for command in next_command_lines(manifest)[:1]:
+    for command in possible_commands(invocation.store(), manifest)[:1]:
         tell(f"next: {command}")

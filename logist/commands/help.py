@@ -15,7 +15,10 @@ EXIT_CODES = {
     ExitCode.CHUNK_FAILED: "a chunk of a spec or the merge failed",
     ExitCode.WRONG_STATE: "the state of the job or spec does not allow the command; nothing was done",
     ExitCode.BUSY: "another runner holds the job or spec; try again later",
-    ExitCode.INVALID: "a manifest, history, job file, spec or the configuration is not valid, or a program is missing",
+    ExitCode.INVALID: (
+        "a manifest, history, evidence repository, job file, spec or the configuration is not valid, "
+        "or a program is missing"
+    ),
     ExitCode.TIMEOUT: "--timeout was reached; the job can be run on",
     ExitCode.INTERRUPTED: "stopped by Ctrl-C; the same command goes on",
     ExitCode.TERMINATED: "stopped by SIGTERM or a pause; the same command goes on",

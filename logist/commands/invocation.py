@@ -116,7 +116,7 @@ class Invocation:
                 "no job is named and none is selected",
                 "name one, or choose one with `logist job select JOB`; `logist job list` shows them",
             )
-        if not is_job(_paths(jobs_dir, selected)):
+        if not is_job(_paths(jobs_dir, selected)) and selected not in self.job_names():
             raise JobNotFound(
                 f"the selected job {selected} is gone from {jobs_dir}", "choose another one: logist job select JOB"
             )

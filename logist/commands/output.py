@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 
@@ -28,4 +30,11 @@ def tell(text: str) -> None:
     """A remark for the person at the terminal, on stderr: never data."""
     from logist.plain_text import plain_text
 
-    click.echo(plain_text(text), err=True)
+    tell_drawn(plain_text(text))
+
+
+def tell_drawn(text: str) -> None:
+    """A remark that is harmless as it is: what the console drew, or words of ours."""
+    # Where nobody can be told, what was done is done all the same.
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)

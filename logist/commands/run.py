@@ -11,7 +11,7 @@ from logist.chunk_selection import is_spec_target
 from logist.commands.chunks import SpecOptions, adapter_options, run_target
 from logist.commands.driving import Show, check_timeout, open_run, progress_options, show_as
 from logist.commands.invocation import HERE, Place
-from logist.commands.output import print_json, print_text, tell
+from logist.commands.output import print_json, print_text, tell, tell_drawn
 from logist.commands.parameters import (
     STDIN,
     Duration,
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from logist.commands.invocation import Invocation
     from logist.models.manifest import JobManifest
     from logist.turn_requests import Preview
+
+
+#: Edited files that a preview names.
+_NAMED_EDITS = 5
 
 
 class Reply(NamedTuple):
@@ -224,14 +228,13 @@ def _show_end(invocation: Invocation, manifest: JobManifest, exit_code: ExitCode
     from logist.console import drawn
     from logist.console.card import card_lines
     from logist.job_report import build_report
-    from logist.next_commands import next_command_lines
 
     if exit_code is ExitCode.SUCCESS and manifest.status == "PENDING":
-        tell(f"next is step {manifest.step + 1}, {manifest.next_role}: {next_command_lines(manifest)[0]}")
+        tell(f"next is step {manifest.step + 1}, {manifest.next_role}: logist job run {manifest.id}")
         return
     report = build_report(invocation.store(), manifest.id)
     card = drawn(lambda width: card_lines(report, width=width, exit_code=int(exit_code)), sys.stderr)
-    click.echo(f"\n{card}", err=True)
+    tell_drawn(f"\n{card}")
 
 
 @click.command()
@@ -263,6 +266,7 @@ def _preview_text(shown: Preview) -> str:
     from logist.durations import format_duration
 
     rows = {
+        **_first(shown.hand_edits, shown.step - 1),
         "step": f"{shown.step}, attempt {shown.attempt}, phase {shown.phase}",
         "role": f"{shown.role}, played by {shown.agent}" + (" (scripted: no model is asked)" if shown.scripted else ""),
         "command": shlex.join(shown.argv),
@@ -282,3 +286,14 @@ def _preview_text(shown: Preview) -> str:
         rows["chunks"] = f"{chunks} would run; {shown.done} are done and unchanged"
         below = [plain_text(f"{command.name}: {command.command}") for command in shown.commands]
     return "\n".join([*(f"{name:12} {value}" for name, value in rows.items()), "", *below])
+
+
+def _first(hand_edits: tuple[str, ...], step: int) -> dict[str, str]:
+    """What comes before the step that is shown."""
+    if not hand_edits:
+        return {}
+    from logist.console import one_line
+
+    named = ", ".join(map(one_line, hand_edits[:_NAMED_EDITS]))
+    more = f" and {len(hand_edits) - _NAMED_EDITS} more" if len(hand_edits) > _NAMED_EDITS else ""
+    return {"first": f"your edits are recorded as step {step}, role human: {named}{more}"}

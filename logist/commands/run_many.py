@@ -11,7 +11,7 @@ import click
 from logist.commands.chunks import MOST_AT_ONCE, adapter_options
 from logist.commands.driving import check_timeout, open_run, progress_options, show_as
 from logist.commands.invocation import Place
-from logist.commands.output import tell
+from logist.commands.output import tell, tell_drawn
 from logist.commands.parameters import Duration, complete_job
 from logist.errors import UsageProblem
 
@@ -124,7 +124,7 @@ def _show_summary(result: RunsResult) -> None:
     from logist.console.tables import ends_table
 
     if result.jobs:
-        click.echo(f"\n{ends_table(result.jobs, stream=sys.stderr)}\n", err=True)
+        tell_drawn(f"\n{ends_table(result.jobs, stream=sys.stderr)}\n")
     tell(f"{jobs_words(result.jobs)}; exit code {result.exit_code.value}")
     if result.unanswered:
         names = ", ".join(result.unanswered[:5]) + (", …" if len(result.unanswered) > 5 else "")

@@ -88,9 +88,8 @@ def stop_after(stop: StopSwitch, seconds: float | None) -> Iterator[None]:
         return
 
     def ask() -> None:
-        # Twice: a step may take longer than whoever set the limit can wait. Its work is set aside, not lost.
-        stop.ask(ExitCode.TIMEOUT)
-        stop.ask(ExitCode.TIMEOUT)
+        # A step may take longer than whoever set the limit can wait. Its work is set aside, not lost.
+        stop.ask(ExitCode.TIMEOUT, now=True)
 
     timer = threading.Timer(seconds, ask)
     timer.daemon = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from logist.chunk_selection import is_spec_target
-from logist.commands.output import print_json
+from logist.commands.output import print_json, tell_drawn
 from logist.commands.parameters import json_option, target_argument
 from logist.errors import JobBusy, WrongState
 
@@ -42,15 +42,13 @@ def cancel(invocation: Invocation, job: str | None, message: str, wait: bool, as
     try:
         done = _cancel(invocation, job_id, message, wait=wait)
     except WrongState as refusal:
-        # Only a job that is over can't be canceled; to say so must not take longer than to cancel.
-        again = f"possible now: logist job rerun {job_id}; logist job diff {job_id}"
-        raise WrongState(refusal.message, again) from refusal
+        raise WrongState(refusal.message, _possible_now(invocation, job_id)) from refusal
     if as_json:
         print_json({"job": job_id, "canceled": done})
     elif done:
-        click.echo(f"{job_id} is canceled; its work stays: logist job diff {job_id}", err=True)
+        tell_drawn(f"{job_id} is canceled; its work stays: logist job diff {job_id}")
     else:
-        click.echo(f"the runner of {job_id} was asked to stop; see it with: logist job status {job_id}", err=True)
+        tell_drawn(f"the runner of {job_id} was asked to stop; see it with: logist job status {job_id}")
 
 
 def _cancel(invocation: Invocation, job_id: str, message: str, *, wait: bool) -> bool:
@@ -121,11 +119,13 @@ def pause(invocation: Invocation, job: str | None, message: str, as_json: bool) 
     if as_json:
         print_json({"job": job_id, "requested": "pause"})
     else:
-        click.echo(f"{job_id} pauses when its step is done; go on with: logist job run {job_id}", err=True)
+        tell_drawn(f"{job_id} pauses when its step is done; go on with: logist job run {job_id}")
 
 
 def _possible_now(invocation: Invocation, job_id: str) -> str:
-    from logist.next_commands import next_commands
+    # Imported here: only a refusal may take longer.
+    from logist.job_report import possible_commands
 
-    commands = next_commands(invocation.store().load(job_id), runner_alive=False)
-    return "possible now: " + "; ".join(command.command for command in commands)
+    store = invocation.store()
+    commands = possible_commands(store, store.load(job_id))
+    return "possible now: " + "; ".join(commands)

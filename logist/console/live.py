@@ -124,9 +124,8 @@ class _View:
     #: The end of what the agent printed in this step.
     tail: bytes = b""
     stream: str = ""
-    #: None, or whether the run is to stop now, and what it brings to its end before.
-    stopping: bool | None = None
-    after: str = "this step"
+    #: What is told once the run is to stop.
+    stopping: str = ""
     render: _Render | None = None
 
 
@@ -201,8 +200,9 @@ class LiveReporter:
             case events.StopRequested() if event.paused:
                 self._print_words("yellow", describe(event))
             case events.StopRequested():
-                self._update(stopping=event.now, after=event.after)
-                self._print_words("yellow", stop_words(event.now, event.after))
+                words = stop_words(event, event.after)
+                self._update(stopping=words)
+                self._print_words("yellow", words)
                 if event.now:
                     # The next Ctrl-C ends the process on the spot: what hides the cursor must be over by then.
                     self._console.show_cursor(True)
@@ -415,8 +415,8 @@ class LiveReporter:
     def _hint(self, view: _View, width: int) -> Text:
         # Short of the last columns: the terminal echoes ^C behind it, and that must not start a new row.
         room = width - 5
-        if view.stopping is not None:
-            return self._text(Span(crop(f" {stop_words(view.stopping, view.after)}", room), "yellow"))
+        if view.stopping:
+            return self._text(Span(crop(f" {view.stopping}", room), "yellow"))
         after = "this step" if view.render is None else "the running chunks"
         keys = f" ^C stop after {after}   ^C^C stop now"
         if view.step is None or room - len(keys) < 24:

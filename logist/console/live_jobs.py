@@ -91,7 +91,7 @@ class LiveJobs:
         self._chunks: dict[str, _Chunks] = {}
         self._output: dict[str, OutputLines] = {}
         #: None, or whether the run is to stop now.
-        self._stopping: bool | None = None
+        self._stopping: events.StopRequested | None = None
         self._console = open_console(target, environ)
         self._live = open_footer(self._console, self._footer)
         self._closed = False
@@ -162,11 +162,11 @@ class LiveJobs:
         if event.paused:
             self._print(event.job_id, describe(event), "yellow")
             return
-        if self._stopping is not None and self._stopping >= event.now:
+        if self._stopping is not None and self._stopping.now >= event.now:
             # Every job says it, and once is enough.
             return
-        self._stopping = event.now
-        self._print("", stop_words(event.now, _AFTER), "yellow")
+        self._stopping = event
+        self._print("", stop_words(event, _AFTER), "yellow")
         if event.now:
             # The next Ctrl-C ends the process on the spot: what hides the cursor must be over by then.
             self._console.show_cursor(True)

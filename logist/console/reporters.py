@@ -17,6 +17,7 @@ from logist.clock import Clock, SystemClock
 from logist.console import one_line, until_words
 from logist.console.sinks import HEARTBEAT, STREAM_VERSION, Sink, shows_live
 from logist.durations import format_duration
+from logist.errors import ExitCode
 from logist.events import Event
 from logist.lifecycle import Trigger
 from logist.models.manifest import CheckResult
@@ -245,7 +246,7 @@ def describe(event: Event) -> str:
         case events.StopRequested() if event.paused:
             return f"{one_line(event.why)}; {event.after} will be finished"
         case events.StopRequested():
-            return stop_words(event.now, event.after)
+            return stop_words(event, event.after)
         case events.JobDropped():
             return f"not run any further here: {one_line(event.why)}"
         case events.JobFinished():
@@ -307,11 +308,21 @@ def count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
-def stop_words(now: bool, after: str = "this step") -> str:
-    """What happens after the operator asked to stop, and what asking again does."""
-    if now:
-        return "stopping now; unfinished work is kept, and `run` goes on later. Once more: exit at once"
-    return f"stopping after {after}. Press Ctrl-C again to stop {'it' if after == 'this step' else 'them'} now"
+#: What asks again, by the exit code of what asked before: to stop now, and to exit at once.
+_AGAIN = {
+    ExitCode.INTERRUPTED: ("Press Ctrl-C again to stop", "Once more"),
+    ExitCode.TERMINATED: ("The same signal again stops", "The same signal again"),
+    ExitCode.TIMEOUT: ("Ctrl-C stops", "Ctrl-C"),
+}
+
+
+def stop_words(event: events.StopRequested, after: str) -> str:
+    """What happens to a run that is to stop, and what asking again does; `after` is what it brings to its end."""
+    stop_now, exit_now = _AGAIN[event.exit_code]
+    if event.now:
+        over = "the time of --timeout is over: " if event.exit_code is ExitCode.TIMEOUT else ""
+        return f"{over}stopping now; unfinished work is kept, and `run` goes on later. {exit_now}: exit at once"
+    return f"stopping after {after}. {stop_now} {'it' if after == 'this step' else 'them'} now"
 
 
 def _tail(event: Event) -> dict[str, str]:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from logist.errors import StorageFailed, WorkspaceFailed
+from logist.errors import EvidenceDamaged, StorageFailed, WorkspaceFailed
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
@@ -31,9 +31,9 @@ def storage_errors(doing: str) -> Iterator[None]:
         ) from error
 
 
-def damaged(what: str) -> WorkspaceFailed:
+def damaged(what: str) -> EvidenceDamaged:
     """The error for an object or ref that is not what it should be."""
-    return WorkspaceFailed(
+    return EvidenceDamaged(
         f"The evidence repository is damaged: {what}.",
         "Run `git fsck` on the job's repo.git, or restore it from a backup.",
     )
