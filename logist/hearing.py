@@ -8,12 +8,15 @@ from typing import Literal
 from logist import decision, events
 from logist.agents.oneshot import Agent, Answer, Metered, OneshotRequest, Waiting
 from logist.agents.outcome import Outcome
+from logist.durations import format_duration
 from logist.execution import CommandResult, Ended
 from logist.models.usage import UNTOLD, Usage, added
 from logist.runtime import Session
 
 #: On whose account a oneshot was stopped, in the order in which they go; `wait`: its program waited by itself.
 StoppedBy = Literal["operator", "budget", "wait"]
+#: Seconds of silence after which the operator is told of it; told again whenever it has become twice as long.
+SILENCE = 300.0
 
 
 class Hearing:
@@ -25,6 +28,8 @@ class Hearing:
         self._request = request
         self._meter = agent.meter(request.settings) if isinstance(agent, Metered) else None
         self._own_wait = agent.own_wait() if isinstance(agent, Waiting) else None
+        self._last_heard = self._now()
+        self._told_at = SILENCE
 
     def receive(self, stream: str, data: bytes) -> None:
         """Take the next part of its output, and show it."""
@@ -32,12 +37,14 @@ class Hearing:
             self._meter.feed(data)
         if self._own_wait is not None:
             self._own_wait.feed(stream, data, self._now())
+        self._last_heard, self._told_at = self._now(), SILENCE
         self._session.emit(
             events.OutputReceived(job_id=self._session.job_id, step=self._request.step, stream=stream, data=data)
         )
 
     def stop(self) -> str | None:
         """Why it is to stop now; polled while it runs."""
+        self._tell_silence()
         return self._session.stop_now() or self._over_budget() or self._waits_too_long()
 
     @property
@@ -79,6 +86,16 @@ class Hearing:
         # session.
         stopped = agent.read(request, result._replace(ended=Ended.TIMED_OUT))
         return replace(stopped, reply=None, kind="blocked", problem=result.detail, outcome=Outcome.LIMIT)
+
+    def _tell_silence(self) -> None:
+        """What its program says of its waiting can be heard; that it says nothing for long should be seen, too."""
+        silence = self._now() - self._last_heard
+        if self._own_wait is None or silence < self._told_at:
+            return
+        while self._told_at <= silence:
+            self._told_at *= 2
+        said = f"{self._agent.name} has said nothing for {format_duration(silence)}"
+        self._session.notice(f"{said}: it is at work, or waits for its provider")
 
     def _over_budget(self) -> str | None:
         return None if self._meter is None else decision.over_budget(self._session.manifest, self._meter.usage)

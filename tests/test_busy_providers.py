@@ -16,7 +16,7 @@ from stage import Stage, result, staged
 
 from logist.agents.own_waits import PATIENCE
 from logist.errors import ExitCode
-from logist.events import Event, OutputReceived
+from logist.events import Event, Notice, OutputReceived
 from logist.job_report import JobReport, build_report
 from logist.models.history import AttemptFailed, Exited
 from logist.models.manifest import Budget, ReasonCode, RoleSettings
@@ -210,6 +210,36 @@ def test_a_short_wait_is_left_to_the_program(opencode: Stage, tmp_path: Path) ->
     opencode.plays({**ANSWERS, "log": BUSY["log"], "waits_for": str(pipe)})
     opencode.jobs.run_to(ExitCode.SUCCESS)
     assert (failures(opencode), len(opencode.calls)) == ([], 1)
+
+
+def test_a_long_silence_is_told_and_told_again_whenever_it_is_twice_as_long(claude: Stage) -> None:
+    class Passing(FakeClock):
+        """Lets some time go by at each look, once the program has said its last."""
+
+        passing = False
+
+        def monotonic(self) -> float:
+            self.advance(20.0 if self.passing else 0.0)
+            return super().monotonic()
+
+    told: list[str] = []
+    clock = claude.jobs.clock = claude.jobs.store.clock = Passing()
+
+    class Listening(MemoryReporter):
+        def emit(self, event: Event) -> None:
+            super().emit(event)
+            clock.passing = clock.passing or isinstance(event, OutputReceived)
+            if isinstance(event, Notice) and "has said nothing for" in event.message:
+                told.append(event.message)
+                if len(told) == 3:
+                    stop(claude)
+
+    claude.jobs.reporter = Listening()
+    claude.plays({"events": [{"type": "system", "subtype": "init", "session_id": "s-1"}], "hangs": True})
+    claude.jobs.run_to(ExitCode.INTERRUPTED)
+    assert [line.partition(" for ")[2].partition("m")[0] for line in told] == ["5", "10", "20"]
+    assert told[0].startswith("claude has said nothing for 5m")
+    assert told[0].endswith("it is at work, or waits for its provider")
 
 
 # --- who stopped it --------------------------------------------------------------------------------------------------
