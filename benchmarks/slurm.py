@@ -3,10 +3,9 @@
 A Slurm of the tests' own (two nodes on this machine) runs both: a run of a spec from its submission to its report, and
 an array of a script that is that command, until `squeue` shows nothing of it any more.
 
-Slurm starts what there is room for when its scheduler passes by, not when a task ends. Here it passes twice a second: a
-task that ends just before that loses no time, one that ends just after it waits for the next time, whoever started it.
-How far the two moments are apart depends on the start of the controller, so each round has a Slurm of its own; and
-commands of all lengths within a second are measured beside those of one length.
+Slurm starts what there is room for when its scheduler passes by, not when a task ends. Here it passes twice a second,
+at moments of their own: a task that ends just before one loses no time, one that ends just after it waits for the next,
+whoever started it. So commands of all lengths within a second are measured beside those of one length.
 
 `--own-settings` measures with those that Slurm comes with. Its scheduler is then seconds late, and a bare `sleep 1`
 takes no longer than a bare `true`: that shows what a user waits, and can't show what a chunk costs. It judges nothing.
@@ -17,15 +16,13 @@ Run: .venv/bin/python benchmarks/slurm.py [ROUNDS] [--own-settings]
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 
-from measure import Timed, report
+from measure import Timed, interleaved, report
 
 from logist.chunk_options import ExecutionOptions
 from logist.execution.adapters import open_adapter
@@ -81,26 +78,17 @@ def through_logist(folder: Path, command: str) -> Timed:
     return timed
 
 
-def measured(scheduler: str) -> dict[str, float]:
-    """Everything once, with a Slurm of its own; in seconds."""
+def main(rounds: int, *, eager: bool) -> bool:
     with (
         tempfile.TemporaryDirectory() as name,
-        running_site(Path(name), largest_array=1001, scheduler=scheduler) as site,
+        running_site(Path(name), largest_array=1001, scheduler=EAGER if eager else "") as site,
     ):
         os.environ["SLURM_CONF"] = site.environ["SLURM_CONF"]
         things: dict[str, Timed] = {}
         for label, command in COMMANDS.items():
             things[f"bare {label}"] = bare(site, command)
             things[f"logist {label}"] = through_logist(Path(name), command)
-        return {name: timed() for name, timed in things.items()}
-
-
-def main(rounds: int, *, eager: bool) -> bool:
-    times: dict[str, list[float]] = defaultdict(list)
-    for _ in range(rounds):
-        for name, seconds in measured(EAGER if eager else "").items():
-            times[name].append(seconds)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+        medians = interleaved(things, rounds, warmup=0)
     rows = [
         (
             f"{COUNT} times {label}, {AT_ONCE} at a time",

@@ -41,9 +41,11 @@ else:
 
 #: Seconds between two looks at whether the task is still to run.
 _PACE = 1.0
-#: Seconds that Slurm's signal gets to reach us, too, after a command succeeded or did not: Slurm signals every process
-#: of the task, one right after the other, and the command may be the first to hear it.
-_STRAGGLE = (0.005, 0.5)
+#: Seconds that Slurm's signal gets to reach us, too, after a command did not succeed: Slurm signals every process of
+#: the task, one right after the other, and the command may be the first to hear it.
+_STRAGGLE = 0.5
+#: The same where it did succeed: so many seconds for each that it ran, as it may have been signaled, and at most.
+_STRAGGLE_SHARE, _STRAGGLE_AT_MOST = 0.01, 0.02
 #: The submitter's own: Slurm passes them on as we were submitted with them. All else in a task's environment Slurm set.
 _OURS = frozenset((b"PATH", b"HOME", b"USER", b"LOGNAME", b"SHELL", b"LANG", b"TZ"))
 
@@ -109,13 +111,18 @@ def run_task(files: TaskFiles, environ: Mapping[bytes, bytes]) -> int:
         return 0
     result = write_beside(files.result, packed(ending))
     code = _exit_code(ending)
-    has_finished = code == 0 and ending["stop"] is None
-    if stop.is_set_by(ended + _STRAGGLE[not has_finished]):
+    if stop.is_set_by(ended + _straggle(ending, code)):
         # Whatever its exit code: one that cleans up when it is told to end may leave with 0.
         os.replace(result, files.stopped)
         return 128 + signal.SIGTERM
     _publish(result, files.result)
     return code
+
+
+def _straggle(ending: Ending, code: int) -> float:
+    if code == 0 and ending["stop"] is None:
+        return min(_STRAGGLE_SHARE * ending["duration"], _STRAGGLE_AT_MOST)
+    return _STRAGGLE
 
 
 def _publish(written: str, path: str) -> None:

@@ -45,12 +45,23 @@ def prctl(option: int, value: int) -> None:
     """Set one attribute of this process; nothing happens where there is no prctl."""
     if not LINUX:
         return
-    # Not at the top: a runner needs this module, too, and has no use for it.
-    import ctypes
+    if _system_prctl()(option, value, 0, 0, 0) != 0:
+        raise OSError(errno.EINVAL, f"prctl({option}) was refused")
 
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+
+def _system_prctl() -> Callable[[int, int, int, int, int], int]:
+    # Not at the top: a runner needs this module, too, and has no use for it.
+    try:
+        # What `ctypes` is made of: itself it takes longer to import than this program else takes to be ready.
+        from _ctypes import call_function, dlopen, dlsym
+    except ImportError:
+        import ctypes
+
+        prctl: Callable[[int, int, int, int, int], int] = ctypes.CDLL(None).prctl
+        return prctl
+    # None is this program itself, as for `ctypes`.
+    address = dlsym(dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+    return lambda *arguments: call_function(address, arguments)
 
 
 def adopt_orphans() -> None:

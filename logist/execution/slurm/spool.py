@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from logist.durable import replace_file, storage_failed, to_json
+from logist.durable import replace_file, storage_failed, sync_file, to_json
 from logist.errors import InvalidFile, UsageProblem
 from logist.execution import BatchItem, CommandResult, Ended
 from logist.execution._streams import carried
@@ -97,8 +97,10 @@ def new_spool(folder: Path, items: Sequence[BatchItem]) -> Spool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         spool.root.mkdir(mode=0o700)
-        for index, item in enumerate(items):
-            _write_order(spool.task(index).order, item)
+        paths = [_write_order(spool.task(index).order, item) for index, item in enumerate(items)]
+        # All of them are written by now: to wait for the first one is to wait for nearly all.
+        for path in paths:
+            sync_file(path)
     except OSError as error:
         raise storage_failed("write", spool.root, error) from error
     write_record(spool, Record(len(items)))
@@ -193,8 +195,8 @@ def _result(ending: Ending) -> CommandResult:
     return ran.lost(ending["killed"]) if ending["told"] is None else ran.result(ending["told"])
 
 
-def _write_order(path: str, item: BatchItem) -> None:
-    """What a node does for one task: remove its output, then run its command."""
+def _write_order(path: str, item: BatchItem) -> Path:
+    """What a node does for one task: remove its output, then run its command. Nothing is synced."""
     command = item.command
     mark, inputs = meaning_of(item)
     order: Order = {
@@ -210,7 +212,7 @@ def _write_order(path: str, item: BatchItem) -> None:
         "one_stream": command.one_stream,
         "log_limit": command.log_limit,
     }
-    Path(task_files.write_beside(path, task_files.packed(order))).replace(path)
+    return Path(task_files.write_beside(path, task_files.packed(order), sync=False)).replace(path)
 
 
 def _meddled(spool: Spool, path: Path) -> InvalidFile:
