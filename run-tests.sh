@@ -10,6 +10,9 @@ PATH=$PWD/.venv/bin:$PATH
 
 mkdir -p .cache
 logs=$(mktemp -d .cache/run-tests.XXXXXX)
+# Outside of the repository: a job in a folder below it would find its git. Short: names of sockets may not be long.
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/t.XXXXXX")
+export TMPDIR
 names=()
 pids=()
 failed=()
@@ -17,7 +20,7 @@ failed=()
 clean_up() {
     # Only a run that was interrupted still has any.
     kill "${pids[@]}" 2>/dev/null || true
-    rm -rf -- "$logs"
+    rm -rf -- "$logs" "$TMPDIR"
 }
 trap clean_up EXIT
 
@@ -45,7 +48,7 @@ done
 pids=()
 
 # A process more than there commonly are processors: one has the tests that wait (tests/conftest.py).
-pytest -n 3 "$@" || failed+=(pytest)
+pytest -n 3 --basetemp "$TMPDIR/p" "$@" || failed+=(pytest)
 
 if ((${#failed[@]})); then
     printf -v list ', %s' "${failed[@]}"
