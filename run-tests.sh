@@ -13,6 +13,8 @@ logs=$(mktemp -d .cache/run-tests.XXXXXX)
 # Outside of the repository: a job in a folder below it would find its git. Short: names of sockets may not be long.
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/t.XXXXXX")
 export TMPDIR
+# Some tests become another user.
+chmod 755 "$TMPDIR"
 names=()
 pids=()
 failed=()

@@ -547,8 +547,10 @@ def test_a_leftover_that_let_go_of_the_lease_is_dead_before_the_next_run_begins(
 def kill_the_watchers(command: int, runner: int) -> None:
     warden = parent_of(command)
     keeper = parent_of(warden)
-    for pid in (keeper, runner, warden):
-        os.kill(pid, signal.SIGKILL)
+    # None of them is to see that another one is gone.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (keeper, warden, runner):
+            os.kill(pid, number)
 
 
 def parent_of(pid: int) -> int:
