@@ -26,7 +26,7 @@ from pictures import frames as frames_in
 from pytest_mock import MockerFixture
 
 from logist.errors import BrowserMissing, MergeFailed, RenderFailed, UsageProblem
-from logist.render import notes
+from logist.render import notes, page_talk
 from logist.render.browser import check_display, find_browser
 from logist.render.capture import BeginFrames
 from logist.render.encode import video_writer
@@ -261,8 +261,12 @@ requestAnimationFrame(function f() {
     "page", [LATE_LAYER, HEARING, VIEW_TRANSITION], ids=["a late layer", "hearing", "a view transition"]
 )
 def test_a_chunk_shows_what_the_whole_shows_though_replayed_frames_are_not_drawn(
-    browser_path: str, tmp_path: Path, page: str
+    browser_path: str, tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if page is HEARING:
+        # A page that is slow to answer is given frames meanwhile, and may hear of them earlier than it would: a
+        # weakness of its own, and known. See "What is not controlled" in docs/07_rendering.md.
+        monkeypatch.setattr(page_talk, "_NUDGE_AFTER", 10.0)
     url = write(tmp_path, page)
     size = {"width": 320, "height": 180}
     whole = made(url, options(browser_path, 24, **size))
