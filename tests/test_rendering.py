@@ -257,16 +257,29 @@ requestAnimationFrame(function f() {
 </script>"""
 
 
-@pytest.mark.parametrize(
-    "page", [LATE_LAYER, HEARING, VIEW_TRANSITION], ids=["a late layer", "hearing", "a view transition"]
-)
+@pytest.mark.parametrize("page", [LATE_LAYER, VIEW_TRANSITION], ids=["a late layer", "a view transition"])
 def test_a_chunk_shows_what_the_whole_shows_though_replayed_frames_are_not_drawn(
-    browser_path: str, tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch
+    browser_path: str, tmp_path: Path, page: str
 ) -> None:
-    if page is HEARING:
-        # A page that is slow to answer is given frames meanwhile, and may hear of them earlier than it would: a
-        # weakness of its own, and known. See "What is not controlled" in docs/07_rendering.md.
-        monkeypatch.setattr(page_talk, "_NUDGE_AFTER", 10.0)
+    shows_the_same_in_chunks(browser_path, tmp_path, page)
+
+
+def test_a_page_that_hears_of_frames_shows_the_same_in_chunks_where_none_is_given_it_for_being_slow(
+    browser_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_talk, "_NUDGE_AFTER", 10.0)
+    shows_the_same_in_chunks(browser_path, tmp_path, HEARING)
+
+
+@pytest.mark.xfail(reason="a page that is slow to answer is given frames meanwhile, and hears of them", strict=False)
+def test_a_page_that_hears_of_frames_shows_the_same_in_chunks_however_busy_the_machine_is(
+    browser_path: str, tmp_path: Path
+) -> None:
+    shows_the_same_in_chunks(browser_path, tmp_path, HEARING)
+
+
+def shows_the_same_in_chunks(browser_path: str, tmp_path: Path, page: str) -> None:
+    """Whatever its frames, a page shows them in chunks and on several pages as in the whole."""
     url = write(tmp_path, page)
     size = {"width": 320, "height": 180}
     whole = made(url, options(browser_path, 24, **size))
